@@ -1,0 +1,159 @@
+//! What may be asked of the replicated state. Released variants are frozen: a new meaning is a new variant.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::ConfigChange;
+use crate::ids::*;
+use crate::records::*;
+
+/// One Raft log entry: proposals gathered by the leader, stamped once with cluster time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The leader's cluster time. `apply` uses the greater of this and the last stamp.
+    pub stamp: ClusterTime,
+    /// In the order in which they are applied; their index in here is no part of an event id.
+    pub proposals: Vec<Proposal>,
+}
+
+/// A command with who asked, so that a retry applies once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// The request id.
+    pub origin: Origin,
+    /// On whose authority.
+    pub principal: Principal,
+    /// A replicated idempotency key, for commands that came over the API with one.
+    pub idempotency: Option<IdempotencyKey>,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// A request id: the `seq`-th proposal of one incarnation of one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// The proposing node.
+    pub node: NodeId,
+    /// Its incarnation; a lower one than the state has seen is refused.
+    pub incarnation: Incarnation,
+    /// Counts up from 1 in each incarnation.
+    pub seq: u64,
+    /// The node wants no outcome below this any more: the window is trimmed to it.
+    pub low_water: u64,
+}
+
+/// On whose authority a command is proposed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Principal {
+    /// A node acting for itself (calls, bindings, ticks).
+    Node(NodeId),
+    /// An API token, by its id.
+    Token(String),
+}
+
+/// An API client's `Idempotency-Key`, with the SHA-256 of the request it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdempotencyKey {
+    /// As the client wrote it, at most 255 bytes.
+    pub key: String,
+    /// SHA-256 over method, path and body.
+    pub body_hash: [u8; 32],
+}
+
+/// A command. Those by which a node acts for itself carry its node epoch; those about a call carry the call epoch;
+/// `apply` refuses any other than the current one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Lets time pass: expiries are judged by this alone.
+    Tick,
+    /// Moves cluster time forward, never back, to the median wall clock of a quorum.
+    StepTime {
+        /// The new cluster time.
+        to: ClusterTime,
+    },
+    /// Raises the rules in force, once every member can follow them.
+    RaiseApplyVersion {
+        /// The new version.
+        to: u16,
+    },
+    /// A node started: its record is made or replaced, and its lower incarnations are refused from now on.
+    NodeStarted {
+        /// What the node says of itself.
+        node: NodeRecord,
+    },
+    /// A member was taken out of the cluster.
+    NodeRemoved {
+        /// Who.
+        node: NodeId,
+    },
+    /// Changes the provider's configuration, all of it or (on the first refusal) none.
+    Configure {
+        /// Applied in order.
+        changes: Vec<ConfigChange>,
+    },
+    /// Adds an API token.
+    PutToken {
+        /// The record; the token itself is never in the state.
+        token: TokenRecord,
+    },
+    /// Removes an API token.
+    RemoveToken {
+        /// Its id.
+        id: String,
+    },
+    /// Adds or replaces a binding of an address of record.
+    Bind {
+        /// The acting node's epoch.
+        node_epoch: NodeEpoch,
+        /// The binding; `binding.node` must be the proposing node.
+        binding: NewBinding,
+        /// The revision that this replaces, `None` for a new one. Refused if the binding is newer.
+        replaces: Option<Revision>,
+    },
+    /// Removes one binding. Refused if it is newer than `revision`: the phone moved on.
+    Unbind {
+        /// The acting node's epoch.
+        node_epoch: NodeEpoch,
+        /// Whose.
+        tenant: TenantId,
+        /// The extension.
+        number: String,
+        /// Which of its bindings.
+        key: BindingKey,
+        /// As the proposer knows it.
+        revision: Revision,
+        /// Why.
+        reason: UnbindReason,
+    },
+    /// A node took a call. Refused when a limit of the tenant is reached.
+    CreateCall {
+        /// The owner's epoch.
+        node_epoch: NodeEpoch,
+        /// The record, with its first leg and attempts.
+        call: NewCall,
+    },
+    /// The shape of a call changed: legs and attempts that are given are put in place of those with their ids.
+    Checkpoint {
+        /// Which call.
+        call: CallId,
+        /// Under which ownership.
+        epoch: CallEpoch,
+        /// What changed.
+        change: CallChange,
+    },
+    /// A call is over: its attempts become CDRs, its legs and record leave the tables.
+    EndCall {
+        /// Which call.
+        call: CallId,
+        /// Under which ownership.
+        epoch: CallEpoch,
+        /// The last changes before it ended, applied first.
+        change: CallChange,
+    },
+    /// An authenticated call that was refused before any target was tried: one CDR, no call.
+    RefuseCall {
+        /// The acting node's epoch.
+        node_epoch: NodeEpoch,
+        /// What was asked and why not.
+        refused: RefusedCall,
+    },
+}

@@ -1,0 +1,122 @@
+//! What subscribers are told, in log order.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::*;
+use crate::records::*;
+
+/// Where an event stands: log position, then its count within that entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct EventId {
+    /// The log entry.
+    pub position: u64,
+    /// From 0 within it.
+    pub index: u32,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.position, self.index)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let (position, index) = text.split_once('.').ok_or(BadId)?;
+        Ok(EventId {
+            position: position.parse().map_err(|_| BadId)?,
+            index: index.parse().map_err(|_| BadId)?,
+        })
+    }
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place.
+    pub id: EventId,
+    /// When, in cluster time.
+    pub at: ClusterTime,
+    /// Whose; `None` is the operator's.
+    pub tenant: Option<TenantId>,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventKind {
+    /// `call.created`
+    CallCreated(CallFacts),
+    /// `call.ringing`
+    CallRinging(CallFacts),
+    /// `call.answered`
+    CallAnswered(CallFacts),
+    /// `call.held`
+    CallHeld(CallFacts),
+    /// `call.resumed`
+    CallResumed(CallFacts),
+    /// `call.ended`, with the cause of its last attempt
+    CallEnded(CallFacts, Cause),
+    /// `call.refused`: no call was made of it
+    CallRefused(CallFacts, Cause),
+    /// `registration.added`
+    RegistrationAdded(Box<Binding>),
+    /// `registration.changed`: a new contact, flow or node under the same key
+    RegistrationChanged(Box<Binding>),
+    /// `registration.removed`
+    RegistrationRemoved(Box<Binding>, UnbindReason),
+    /// `node.up`
+    NodeUp(Box<NodeRecord>),
+    /// `node.removed`
+    NodeRemoved(NodeId),
+    /// `tenant.changed`: it, its extensions or numbers
+    TenantChanged(String),
+    /// `tenant.removed`
+    TenantRemoved(String),
+    /// `limit.hit`, by the limit's name
+    LimitHit(String),
+}
+
+impl EventKind {
+    /// The name that subscribers see.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EventKind::CallCreated(_) => "call.created",
+            EventKind::CallRinging(_) => "call.ringing",
+            EventKind::CallAnswered(_) => "call.answered",
+            EventKind::CallHeld(_) => "call.held",
+            EventKind::CallResumed(_) => "call.resumed",
+            EventKind::CallEnded(..) => "call.ended",
+            EventKind::CallRefused(..) => "call.refused",
+            EventKind::RegistrationAdded(_) => "registration.added",
+            EventKind::RegistrationChanged(_) => "registration.changed",
+            EventKind::RegistrationRemoved(..) => "registration.removed",
+            EventKind::NodeUp(_) => "node.up",
+            EventKind::NodeRemoved(_) => "node.removed",
+            EventKind::TenantChanged(_) => "tenant.changed",
+            EventKind::TenantRemoved(_) => "tenant.removed",
+            EventKind::LimitHit(_) => "limit.hit",
+        }
+    }
+}
+
+/// What every call event says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallFacts {
+    /// Which.
+    pub id: CallId,
+    /// Kept over transfers.
+    pub interaction: InteractionId,
+    /// Its owner.
+    pub node: NodeId,
+    /// Who called.
+    pub from: Party,
+    /// Who was called.
+    pub to: Party,
+}
