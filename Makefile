@@ -1,0 +1,52 @@
+# Every command a developer needs. Each installs what it lacks (deploy/install, as root or by sudo) and can be run again.
+# CARGO_TARGET_DIR is honoured.
+
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+CARGO ?= cargo
+RELEASE = $(CARGO_TARGET_DIR)/release
+
+.PHONY: help demo build test test-fast sim chaos bench fmt lint
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@echo 'Tandem: a telephone switch for Internet telephony providers, one binary on three nodes.'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+demo: build ## three nodes on this machine, in the foreground (DIR=./demo-data, FILE=apply.yaml)
+	@exec $(RELEASE)/tandem demo $(if $(DIR),--dir '$(DIR)') $(if $(FILE),--file '$(FILE)')
+
+build: ## the release binary
+	@deploy/install/build.sh
+	$(CARGO) build --release --bin tandem
+
+test: ## everything: format, lints, unit, simulation, end to end with SIPp and baresip
+	@deploy/install/build.sh
+	@deploy/install/phones.sh
+	@tests/run all
+
+test-fast: ## the part of the tests without outside programs
+	@deploy/install/build.sh
+	@tests/run fast
+
+sim: ## the simulation: 200 seeds, or SEED=n repeats one exactly
+	@deploy/install/build.sh
+	@tests/run sim
+
+chaos: ## real processes, killed under load (one end-to-end test binary)
+	@deploy/install/build.sh
+	@deploy/install/phones.sh
+	@tests/run chaos
+
+bench: ## figures beside Kamailio, rtpengine and etcd, into FIGURES.md (BENCH_QUICK=1: a short run)
+	@deploy/install/build.sh
+	@deploy/install/bench.sh
+	$(CARGO) build --release --bin tandem -p tandem -p tandem-phones --bin tandem-phones
+	$(CARGO) build --release -p tandem-cluster --example commits
+	@bench/run.sh
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+lint: ## what the tests check of form: format and clippy
+	@tests/run lint
