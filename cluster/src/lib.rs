@@ -1,1 +1,25 @@
-//! cluster
+//! The cluster: one replicated [`tandem_state::State`] on several nodes.
+//!
+//! It keeps the Raft log and the archive in its own [`segment`] store, drives openraft, speaks to the other nodes over
+//! its own framed RPC, gathers and stamps proposals on the leader, and hands out immutable views of the state, a feed
+//! of its events and reads of its archive. Start reading at [`Cluster`], then `propose`, `raft` and `rpc`.
+//!
+//! It must never know: SIP, RTP, actors, HTTP. It is the only crate that names openraft and sled.
+
+pub mod archive;
+mod cluster;
+mod config;
+mod feed;
+mod peer;
+mod setup;
+mod status;
+
+pub use archive::Archive;
+pub use cluster::{
+    Cluster, Committed, HashError, InviteError, MemberError, ProposeError, ReadError, StartError,
+};
+pub use config::{NodeConfig, Timing};
+pub use feed::{Feed, FeedClosed, FeedItem};
+pub use peer::{PeerError, PeerFuture, PeerHandler};
+pub use setup::{InitError, Initialised, JoinError, Joined, init, join};
+pub use status::{HashReport, MemberState, NodeHash, NodeStatus, RaftRole, Status, Survives};

@@ -1,0 +1,128 @@
+//! What `cluster status` and `cluster hash` say.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tandem_state::{ClusterId, NodeId, Role};
+
+/// The cluster as one node sees it. Serialises to what `cluster status -o json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// Which cluster, as hexadecimal digits.
+    #[serde(serialize_with = "as_text")]
+    pub cluster_id: ClusterId,
+    /// Raised by `force-quorum`.
+    pub generation: u64,
+    /// The leader's name, if one is known to a quorum.
+    pub leader: Option<String>,
+    /// Whether a quorum of voters answers.
+    pub quorum: bool,
+    /// What may be lost without losing the quorum, by the present membership with all members up.
+    pub survives: Survives,
+    /// All members, by name.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// What the present membership survives by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Survives {
+    /// The loss of any one voter.
+    pub any_one_node: bool,
+    /// The loss of a whole site, by site.
+    pub site: BTreeMap<String, bool>,
+}
+
+/// One member.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    #[serde(serialize_with = "as_text")]
+    pub id: NodeId,
+    /// Where it stands.
+    pub site: String,
+    /// What it does.
+    pub role: Role,
+    /// How it is.
+    pub state: MemberState,
+    /// What it is in Raft.
+    pub raft: RaftRole,
+    /// Its Raft term; 0 when it can't be reached.
+    pub term: u64,
+    /// Its last log position; 0 when it can't be reached.
+    pub last_log: u64,
+    /// Its last applied log position; 0 when it can't be reached.
+    pub applied: u64,
+    /// Its node epoch.
+    pub epoch: u64,
+    /// What remains of its lease; absent until leases come.
+    pub lease_ms: Option<u64>,
+    /// Calls it owns.
+    pub calls: u64,
+    /// Bindings whose flow it holds.
+    pub registrations: u64,
+    /// The release it runs.
+    pub version: String,
+    /// Round trip of the question, absent when it can't be reached; 0 for the answering node itself.
+    pub rtt_ms: Option<f64>,
+}
+
+/// How a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    /// Catching up, no voter yet.
+    Joining,
+    /// It answers.
+    Up,
+    /// It takes no new work.
+    Draining,
+    /// It doesn't answer.
+    Down,
+}
+
+/// What a member is in Raft, by its own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RaftRole {
+    /// Leader.
+    Leader,
+    /// Follower.
+    Follower,
+    /// Standing for election.
+    Candidate,
+    /// Has no vote.
+    Learner,
+    /// It doesn't answer.
+    Unreachable,
+}
+
+/// The state hash of every node at one log position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HashReport {
+    /// The log position.
+    pub position: u64,
+    /// Every member was reached and all hashes are the same.
+    pub equal: bool,
+    /// By name.
+    pub nodes: Vec<NodeHash>,
+}
+
+/// One node's hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeHash {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    #[serde(serialize_with = "as_text")]
+    pub id: NodeId,
+    /// SHA-256 in hexadecimal digits, over hot state and archive chains; `None` when it couldn't be had.
+    pub hash: Option<String>,
+    /// Why not.
+    pub error: Option<String>,
+}
+
+fn as_text<S: serde::Serializer>(value: &impl std::fmt::Display, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
