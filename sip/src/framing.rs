@@ -1,0 +1,201 @@
+//! Cutting a byte stream into messages (RFC 3261 section 18.3) and keep-alives (RFC 5626 section 4.4.1).
+//!
+//! The framer looks for the end of the headers and for Content-Length, and at nothing else; [`crate::Message::parse`] judges
+//! what it cut. A stream that can't be cut is to be closed: there is no way to find the next message in it.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memmem;
+
+use crate::message::{LINE_MAX, MESSAGE_MAX, content_length};
+
+/// Largest header section, in bytes.
+pub const HEAD_MAX: usize = 32_768;
+
+/// What stood in the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// One whole message.
+    Message(Bytes),
+    /// CRLF CRLF between messages: the peer asks for a [`Frame::Pong`].
+    Ping,
+    /// A single CRLF between messages: the answer to our ping. Known only once something follows it or the
+    /// stream pauses there; see [`Framer::next`].
+    Pong,
+}
+
+/// Why a stream must be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Headers longer than [`HEAD_MAX`], or without an end of line for too long.
+    #[error("headers too long")]
+    HeadTooLong,
+    /// A message longer than [`MESSAGE_MAX`].
+    #[error("message too long")]
+    TooLong,
+    /// No Content-Length, which RFC 3261 section 18.3 demands on streams, or a broken one.
+    #[error("no usable Content-Length")]
+    NoLength,
+}
+
+/// The bytes of one stream that are not cut yet.
+#[derive(Debug, Default)]
+pub struct Framer {
+    buffer: BytesMut,
+    /// Up to here no end of headers was found: no byte is searched twice.
+    searched: usize,
+    /// The length of the message at the start of the buffer, once known.
+    expected: Option<usize>,
+}
+
+impl Framer {
+    /// An empty framer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds what was read. The buffer is bounded when every push is followed by [`Framer::next`] until it gives `None`.
+    pub fn push(&mut self, read: &[u8]) {
+        self.buffer.extend_from_slice(read);
+    }
+
+    /// Bytes that wait for the rest of their message.
+    pub fn pending(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The next frame, or `None` when more bytes are needed. A lone CRLF at the end of what was read counts as a pong;
+    /// if it was the first half of a ping, the second half gives another pong, and neither needs an answer
+    /// from a client; a server that must answer pings is safe because phones send the four bytes in one write.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+        if self.expected.is_none() {
+            if let Some(frame) = self.keep_alive() {
+                return Ok(Some(frame));
+            }
+            self.expected = self.measure()?;
+        }
+        match self.expected {
+            Some(length) if self.buffer.len() >= length => {
+                self.expected = None;
+                self.searched = 0;
+                Ok(Some(Frame::Message(self.buffer.split_to(length).freeze())))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn keep_alive(&mut self) -> Option<Frame> {
+        if self.buffer.starts_with(b"\r\n\r\n") {
+            self.buffer.advance(4);
+            return Some(Frame::Ping);
+        }
+        if self.buffer.starts_with(b"\r\n") && self.buffer.get(2) != Some(&b'\r') {
+            self.buffer.advance(2);
+            return Some(Frame::Pong);
+        }
+        None
+    }
+
+    /// The length of the message that begins the buffer, once its headers are all there.
+    fn measure(&mut self) -> Result<Option<usize>, FrameError> {
+        let from = self.searched.saturating_sub(3);
+        let unseen = self.buffer.get(from..).unwrap_or_default();
+        let Some(end) = memmem::find(unseen, b"\r\n\r\n") else {
+            self.searched = self.buffer.len();
+            return if self.searched > HEAD_MAX { Err(FrameError::HeadTooLong) } else { Ok(None) };
+        };
+        let head = from.saturating_add(end).saturating_add(4);
+        if head > HEAD_MAX {
+            return Err(FrameError::HeadTooLong);
+        }
+        let body = body_length(self.buffer.get(..head).unwrap_or_default())?;
+        let length = head.saturating_add(body);
+        if length > MESSAGE_MAX { Err(FrameError::TooLong) } else { Ok(Some(length)) }
+    }
+}
+
+/// The value of Content-Length in a header section. Two that differ are as bad as none: they smuggle.
+fn body_length(head: &[u8]) -> Result<usize, FrameError> {
+    let mut length = None;
+    for line in head.split(|b| *b == b'\n') {
+        if line.len() > LINE_MAX {
+            return Err(FrameError::HeadTooLong);
+        }
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (name, value) = line.split_at_checked(colon).ok_or(FrameError::NoLength)?;
+        let name = name.trim_ascii();
+        if !(name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"l")) {
+            continue;
+        }
+        let value =
+            content_length(value.get(1..).unwrap_or_default().trim_ascii()).ok_or(FrameError::NoLength)?;
+        if length.replace(value).is_some_and(|before| before != value) {
+            return Err(FrameError::NoLength);
+        }
+    }
+    length.ok_or(FrameError::NoLength)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &[u8] = b"OPTIONS sip:a SIP/2.0\r\nContent-Length: 3\r\n\r\nabc";
+    const TWO: &[u8] = b"BYE sip:a SIP/2.0\r\nl : 0\r\n\r\n";
+
+    fn frames(framer: &mut Framer) -> Vec<Frame> {
+        std::iter::from_fn(|| framer.next().unwrap()).collect()
+    }
+
+    #[test]
+    fn messages_and_keep_alives_are_cut_wherever_the_reads_fall() {
+        let stream = [ONE, b"\r\n\r\n", TWO, ONE, b"\r\n\r\n\r\n\r\n"].concat();
+        let whole = {
+            let mut framer = Framer::new();
+            framer.push(&stream);
+            frames(&mut framer)
+        };
+        assert_eq!(
+            whole,
+            [
+                Frame::Message(ONE.into()),
+                Frame::Ping,
+                Frame::Message(TWO.into()),
+                Frame::Message(ONE.into()),
+                Frame::Ping,
+                Frame::Ping
+            ]
+        );
+        let mut framer = Framer::new();
+        let mut messages = 0;
+        for byte in &stream {
+            framer.push(&[*byte]);
+            messages += frames(&mut framer).iter().filter(|f| matches!(f, Frame::Message(_))).count();
+        }
+        assert_eq!((messages, framer.pending()), (3, 0));
+    }
+
+    #[test]
+    fn a_single_line_end_is_a_pong() {
+        let mut framer = Framer::new();
+        framer.push(b"\r\n");
+        assert_eq!(frames(&mut framer), [Frame::Pong]);
+        framer.push(b"\r\n");
+        framer.push(TWO);
+        assert_eq!(frames(&mut framer), [Frame::Pong, Frame::Message(TWO.into())]);
+    }
+
+    #[test]
+    fn streams_that_cannot_be_cut_are_refused() {
+        let refused = |bytes: &[u8]| {
+            let mut framer = Framer::new();
+            framer.push(bytes);
+            framer.next()
+        };
+        assert_eq!(refused(b"BYE sip:a SIP/2.0\r\n\r\n"), Err(FrameError::NoLength));
+        assert_eq!(refused(b"BYE sip:a SIP/2.0\r\nl: 1\r\nl: 2\r\n\r\n"), Err(FrameError::NoLength));
+        assert_eq!(refused(b"BYE sip:a SIP/2.0\r\nl: -1\r\n\r\n"), Err(FrameError::NoLength));
+        assert_eq!(refused(b"BYE sip:a SIP/2.0\r\nl: 999999\r\n\r\n"), Err(FrameError::TooLong));
+        assert_eq!(refused(&vec![b'x'; HEAD_MAX + 1]), Err(FrameError::HeadTooLong));
+    }
+}
