@@ -58,3 +58,16 @@ pub struct AuditRecord {
     /// What, in words without secrets, such as `put extension acme/101`.
     pub action: String,
 }
+
+impl StreamHead {
+    /// The head after one more record; whoever fetches a segment walks it with this and compares.
+    pub fn extend(&mut self, record: &ArchiveRecord) {
+        use sha2::{Digest, Sha256};
+        let mut hasher = Sha256::new();
+        hasher.update(self.chain);
+        let hasher =
+            postcard::to_io(record, hasher).expect("a record has an encoding and a hasher takes all bytes");
+        self.chain = hasher.finalize().into();
+        self.count = self.count.saturating_add(1);
+    }
+}

@@ -157,3 +157,10 @@ pub enum Command {
         refused: RefusedCall,
     },
 }
+
+impl Command {
+    /// The rules that must be in force for it; all commands of the first release need the first ones.
+    pub fn needs(&self) -> u16 {
+        crate::tables::FIRST_APPLY_VERSION
+    }
+}

@@ -1,5 +1,9 @@
 //! The provider's configuration: tenants and what belongs to them. What the apply file says ends here.
 
+pub(crate) mod check;
+pub mod diff;
+pub mod wanted;
+
 use serde::{Deserialize, Serialize};
 
 /// One change of configuration.

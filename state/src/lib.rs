@@ -8,10 +8,14 @@
 
 pub mod apply;
 pub mod archive;
+pub mod bounds;
 pub mod command;
 pub mod config;
 pub mod event;
+#[cfg(test)]
+mod fixture;
 pub mod ids;
+pub mod invariants;
 pub mod outcome;
 pub mod records;
 pub mod snapshot;
@@ -20,6 +24,7 @@ pub mod tables;
 pub use command::{Batch, Command, Origin, Principal, Proposal};
 pub use event::{Event, EventId, EventKind};
 pub use ids::*;
+pub use invariants::Broken;
 pub use outcome::{Applied, Outcome, Refusal, Reply};
 pub use records::*;
 pub use tables::State;

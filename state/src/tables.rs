@@ -1,5 +1,7 @@
 //! The tables. Cloning a [`State`] is O(1) (structural sharing), so readers get immutable snapshots.
 
+mod derived;
+
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +11,14 @@ use crate::ids::*;
 use crate::outcome::Outcome;
 use crate::records::*;
 
+/// The key of a binding's row.
+pub type BindingRow = (TenantId, String, BindingKey);
+
+/// The rules that hold in a new cluster.
+pub const FIRST_APPLY_VERSION: u16 = 1;
+
 /// Everything that the cluster agrees on, as of one log position.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// The rules in force.
     pub apply_version: u16,
@@ -31,7 +39,7 @@ pub struct State {
     /// Outside numbers, E.164.
     pub numbers: OrdMap<String, (TenantId, NumberTarget)>,
     /// By tenant, extension and key.
-    pub bindings: OrdMap<(TenantId, String, BindingKey), Binding>,
+    pub bindings: OrdMap<BindingRow, Binding>,
     /// Calls that are up.
     pub calls: OrdMap<CallId, Call>,
     /// Their legs.
@@ -50,6 +58,8 @@ pub struct State {
     pub usage: OrdMap<TenantId, Usage>,
     /// Derived: bindings by coarse expiry, for `Tick`.
     pub expiries: OrdMap<(ClusterTime, TenantId, String, BindingKey), ()>,
+    /// Derived: idempotency keys by expiry, for `Tick`.
+    pub key_expiries: OrdMap<(ClusterTime, crate::Principal, String), ()>,
 }
 
 /// What a tenant uses now.
@@ -69,6 +79,7 @@ pub struct Window {
     /// Below this nothing is kept.
     pub low_water: u64,
     /// By sequence number.
+    #[serde(deserialize_with = "crate::snapshot::bounded_map")]
     pub outcomes: OrdMap<u64, Outcome>,
 }
 
@@ -81,6 +92,34 @@ pub struct KeptReply {
     pub outcome: Outcome,
     /// Dropped then.
     pub expires: ClusterTime,
+}
+
+impl Default for State {
+    /// An empty cluster, before its first log entry.
+    fn default() -> Self {
+        State {
+            apply_version: FIRST_APPLY_VERSION,
+            position: 0,
+            time: ClusterTime::default(),
+            nodes: OrdMap::new(),
+            tokens: OrdMap::new(),
+            tenants: OrdMap::new(),
+            last_tenant: TenantId::default(),
+            extensions: OrdMap::new(),
+            numbers: OrdMap::new(),
+            bindings: OrdMap::new(),
+            calls: OrdMap::new(),
+            legs: OrdMap::new(),
+            windows: OrdMap::new(),
+            idempotency: OrdMap::new(),
+            streams: OrdMap::new(),
+            by_domain: OrdMap::new(),
+            by_name: OrdMap::new(),
+            usage: OrdMap::new(),
+            expiries: OrdMap::new(),
+            key_expiries: OrdMap::new(),
+        }
+    }
 }
 
 impl State {
@@ -99,6 +138,23 @@ impl State {
     /// An extension of a tenant.
     pub fn extension(&self, tenant: TenantId, number: &str) -> Option<&Extension> {
         self.extensions.get(&(tenant, number.to_owned()))
+    }
+
+    /// The extensions of a tenant, in the order of their numbers.
+    pub fn extensions_of(&self, tenant: TenantId) -> impl Iterator<Item = &Extension> {
+        let rows = self.extensions.range((tenant, String::new())..);
+        rows.take_while(move |((t, _), _)| *t == tenant).map(|(_, extension)| extension)
+    }
+
+    /// The token whose SHA-256 this is.
+    pub fn token_by_hash(&self, hash: &[u8; 32]) -> Option<&TokenRecord> {
+        self.tokens.values().find(|token| token.hash == *hash)
+    }
+
+    /// How many rows its larger tables have together.
+    pub(crate) fn rows(&self) -> usize {
+        let outcomes: usize = self.windows.values().map(|window| window.outcomes.len()).sum();
+        self.extensions.len() + self.numbers.len() + self.bindings.len() + self.calls.len() + outcomes
     }
 
     /// The bindings of an extension, in key order.

@@ -1,0 +1,1 @@
+//! What would make the configuration as it is wanted.

@@ -1,0 +1,84 @@
+//! The derived tables: kept in step by the only functions that touch the rows they come from, rebuilt after a
+//! snapshot is read.
+
+use imbl::OrdMap;
+
+use crate::command::Principal;
+use crate::ids::*;
+use crate::records::*;
+use crate::tables::{BindingRow, KeptReply, State, Usage};
+
+impl State {
+    pub(crate) fn put_binding(&mut self, row: BindingRow, binding: Binding) {
+        let expires = binding.spec.expires;
+        match self.bindings.insert(row.clone(), binding) {
+            Some(former) => drop(self.expiries.remove(&expiry(&row, former.spec.expires))),
+            None => self.use_more(row.0, |usage| &mut usage.registrations),
+        }
+        self.expiries.insert(expiry(&row, expires), ());
+    }
+
+    pub(crate) fn take_binding(&mut self, row: &BindingRow) -> Option<Binding> {
+        let binding = self.bindings.remove(row)?;
+        self.expiries.remove(&expiry(row, binding.spec.expires));
+        self.use_less(row.0, |usage| &mut usage.registrations);
+        Some(binding)
+    }
+
+    pub(crate) fn put_call(&mut self, call: Call) {
+        let tenant = call.tenant;
+        if self.calls.insert(call.id, call).is_none() {
+            self.use_more(tenant, |usage| &mut usage.calls);
+        }
+    }
+
+    /// Takes a call out, with its legs.
+    pub(crate) fn take_call(&mut self, id: CallId) -> Option<Call> {
+        let call = self.calls.remove(&id)?;
+        for leg in &call.legs {
+            self.legs.remove(leg);
+        }
+        self.use_less(call.tenant, |usage| &mut usage.calls);
+        Some(call)
+    }
+
+    pub(crate) fn put_key(&mut self, row: (Principal, String), kept: KeptReply) {
+        self.key_expiries.insert((kept.expires, row.0.clone(), row.1.clone()), ());
+        self.idempotency.insert(row, kept);
+    }
+
+    fn use_more(&mut self, tenant: TenantId, of: impl Fn(&mut Usage) -> &mut u32) {
+        let used = of(self.usage.entry(tenant).or_default());
+        *used = used.saturating_add(1);
+    }
+
+    fn use_less(&mut self, tenant: TenantId, of: impl Fn(&mut Usage) -> &mut u32) {
+        let Some(usage) = self.usage.get_mut(&tenant) else { return };
+        let used = of(usage);
+        *used = used.saturating_sub(1);
+        if *usage == Usage::default() {
+            self.usage.remove(&tenant);
+        }
+    }
+
+    pub(crate) fn rebuild_derived(&mut self) {
+        self.by_domain = self.tenants.iter().map(|(id, tenant)| (tenant.domain.clone(), *id)).collect();
+        self.by_name = self.tenants.iter().map(|(id, tenant)| (tenant.name.clone(), *id)).collect();
+        self.expiries = self.bindings.iter().map(|(row, b)| (expiry(row, b.spec.expires), ())).collect();
+        self.key_expiries =
+            self.idempotency.iter().map(|((p, k), r)| ((r.expires, p.clone(), k.clone()), ())).collect();
+        self.usage = OrdMap::new();
+        let callers: Vec<TenantId> = self.calls.values().map(|call| call.tenant).collect();
+        for tenant in callers {
+            self.use_more(tenant, |usage| &mut usage.calls);
+        }
+        let bound: Vec<TenantId> = self.bindings.keys().map(|row| row.0).collect();
+        for tenant in bound {
+            self.use_more(tenant, |usage| &mut usage.registrations);
+        }
+    }
+}
+
+fn expiry(row: &BindingRow, expires: ClusterTime) -> (ClusterTime, TenantId, String, BindingKey) {
+    (expires, row.0, row.1.clone(), row.2.clone())
+}
