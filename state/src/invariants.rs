@@ -166,7 +166,8 @@ mod tests {
         run(&mut state, propose(1, 80, bind("101", 1)));
         run(&mut state, propose(1, 81, create_call(1)));
         assert_eq!(state.check_invariants(), Ok(()));
-        let breaks: [(u8, fn(&mut State)); 9] = [
+        type Break = (u8, fn(&mut State));
+        let breaks: [Break; 9] = [
             (1, |s| s.usage.clear()),
             (2, |s| s.last_tenant = TenantId(0)),
             (3, |s| {
