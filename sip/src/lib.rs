@@ -26,7 +26,7 @@ pub mod name_addr;
 pub mod params;
 //SDP
 pub mod status;
-//TX
+pub mod transaction;
 pub mod uri;
 pub mod via;
 
