@@ -1,0 +1,29 @@
+//! One file per resource: handlers and their OpenAPI description.
+
+pub(crate) mod audit;
+pub(crate) mod calls;
+pub(crate) mod cdrs;
+pub(crate) mod cluster;
+pub(crate) mod config;
+pub(crate) mod events;
+pub(crate) mod extensions;
+pub(crate) mod health;
+pub(crate) mod numbers;
+pub(crate) mod registrations;
+pub(crate) mod tenants;
+pub(crate) mod tokens;
+
+use axum::extract::State;
+
+use crate::api::Api;
+use crate::problem::Problem;
+
+/// What every handler is given.
+pub(crate) type Shared = State<Api>;
+
+/// Runs a read of files off the threads that serve connections.
+pub(crate) async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(read).await.map_err(|_| Problem::internal())
+}

@@ -1,0 +1,73 @@
+//! The cluster itself: members, hashes, invitations.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use tandem_state::Role;
+use utoipa::ToSchema;
+
+use super::Shared;
+use crate::answer::Answer;
+use crate::change::Change;
+use crate::problem::Problem;
+use crate::session::Session;
+use crate::views::{HashView, InvitationView, StatusView};
+
+/// An invitation is valid this long when nothing else is asked.
+const VALID_S: u64 = 3600;
+/// And at most so long.
+const VALID_S_MAX: u64 = 24 * 3600;
+
+/// What is wanted of an invitation.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Invitation {
+    /// `full` or `witness`.
+    #[serde(default = "full")]
+    role: String,
+    /// Not valid after so many seconds.
+    valid_s: Option<u64>,
+}
+
+fn full() -> String {
+    "full".to_owned()
+}
+
+/// Members, quorum, what loss it survives. Answers without a quorum too.
+#[utoipa::path(get, path = "/v1/cluster", tag = "cluster", responses((status = 200, body = StatusView)))]
+pub(crate) async fn status(api: Shared, session: Session) -> Result<Answer<StatusView>, Problem> {
+    session.operator()?;
+    let status = StatusView::from(api.cluster.status().await);
+    Ok(session.answer(status))
+}
+
+/// Every node's state hash at one log position.
+#[utoipa::path(get, path = "/v1/cluster/hash", tag = "cluster", responses((status = 200, body = HashView)))]
+pub(crate) async fn hash(api: Shared, session: Session) -> Result<Answer<HashView>, Problem> {
+    session.operator()?;
+    let report = api.cluster.hash().await.map_err(|error| Problem::unavailable(error.to_string()))?;
+    Ok(Answer::ok(report.position, HashView::from(report)))
+}
+
+/// Makes a join token: for one node, once. It is kept by this process alone: not replicated, gone when it stops.
+#[utoipa::path(post, path = "/v1/cluster/invite", tag = "cluster", request_body = Invitation,
+    responses((status = 201, body = InvitationView)))]
+pub(crate) async fn invite(
+    api: Shared,
+    change: Change<Invitation>,
+) -> Result<Answer<InvitationView>, Problem> {
+    change.session.operator()?;
+    let role = match change.body.role.as_str() {
+        "full" => Role::Full,
+        "witness" => Role::Witness,
+        _ => return Err(Problem::invalid("role", "role must be full or witness")),
+    };
+    let valid_s = change.body.valid_s.unwrap_or(VALID_S);
+    if !(1..=VALID_S_MAX).contains(&valid_s) {
+        return Err(Problem::invalid("valid_s", format!("valid_s must be 1 to {VALID_S_MAX}")));
+    }
+    let token = api.cluster.invite(role, Duration::from_secs(valid_s)).await;
+    let token = token.map_err(|error| Problem::unavailable(error.to_string()))?;
+    let invitation = InvitationView { token, role: change.body.role, valid_s };
+    Ok(Answer::created(change.session.view.position, invitation))
+}

@@ -1,0 +1,57 @@
+//! What the API asks of the running switch: the things that the replicated state alone can't answer.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use tandem_state::{Binding, CallId, ClusterTime, Principal};
+
+/// A hang-up under way.
+pub type HangupFuture<'a> = Pin<Box<dyn Future<Output = Result<(), HangupError>> + Send + 'a>>;
+
+/// Why a call was not hung up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HangupError {
+    /// No such call, or it has ended.
+    NotFound,
+    /// Its owner doesn't answer.
+    Unreachable(String),
+    /// Too much is under way.
+    Overloaded,
+    /// Its owner refused.
+    Refused(String),
+}
+
+/// The running switch as the API sees it. Nothing here may block.
+pub trait Switch: Send + Sync {
+    /// Ends a call, wherever its owner is; done when the owner has taken the order.
+    fn hangup(&self, call: CallId, by: Principal) -> HangupFuture<'_>;
+
+    /// `Ok` while this node may take calls, else why not.
+    fn readiness(&self) -> Result<(), String>;
+
+    /// When a binding expires exactly, if this node holds its flow; the state knows it only coarsely.
+    fn exact_expiry(&self, binding: &Binding) -> Option<ClusterTime>;
+
+    /// Brings gauges up to date, just before they are read.
+    fn refresh_gauges(&self);
+}
+
+/// A node without a switch: it has no calls, and takes none.
+#[derive(Debug, Clone, Copy)]
+pub struct NoSwitch;
+
+impl Switch for NoSwitch {
+    fn hangup(&self, _call: CallId, _by: Principal) -> HangupFuture<'_> {
+        Box::pin(std::future::ready(Err(HangupError::NotFound)))
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        Err("this node takes no calls".to_owned())
+    }
+
+    fn exact_expiry(&self, _binding: &Binding) -> Option<ClusterTime> {
+        None
+    }
+
+    fn refresh_gauges(&self) {}
+}
