@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 
 /// Where a leg is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// INVITE sent or received, not answered.
     Early,
     /// Answered.
@@ -19,33 +19,38 @@ pub(crate) enum Phase {
 
 /// The dialog of one phone.
 #[derive(Debug, Clone)]
-pub(crate) struct Leg {
-    pub(crate) pair: usize,
-    pub(crate) caller: bool,
-    pub(crate) phase: Phase,
-    pub(crate) call_id: String,
+pub struct Leg {
+    /// Which pair of a load run it belongs to.
+    pub pair: usize,
+    /// Whether it placed the call.
+    pub caller: bool,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// The dialog's Call-ID.
+    pub call_id: String,
     /// From of our requests, tag included.
-    pub(crate) local: String,
+    pub local: String,
     /// To of our requests, tag included once known.
-    pub(crate) remote: String,
+    pub remote: String,
     /// Request-URI of requests in the dialog.
-    pub(crate) target: String,
+    pub target: String,
     routes: Vec<String>,
     outbound: SocketAddrV4,
-    pub(crate) cseq: u32,
+    /// The number of its last request.
+    pub cseq: u32,
     /// The INVITE received, for its answer.
-    pub(crate) invite: Option<Message>,
+    pub invite: Option<Message>,
     /// The ACK sent, to repeat it.
-    pub(crate) ack: Option<(Vec<u8>, SocketAddrV4)>,
+    pub ack: Option<(Vec<u8>, SocketAddrV4)>,
     /// The 200 sent and not yet acknowledged, and how often it was sent.
-    pub(crate) unacknowledged: Option<(Vec<u8>, SocketAddrV4, u32)>,
+    pub unacknowledged: Option<(Vec<u8>, SocketAddrV4, u32)>,
     /// The challenge answered last.
-    pub(crate) challenge: Option<Challenge>,
+    pub challenge: Option<Challenge>,
 }
 
 impl Leg {
     /// A leg that calls `uri` through `outbound`.
-    pub(crate) fn calling(pair: usize, from: &str, tag: &str, uri: &str, outbound: SocketAddrV4) -> Leg {
+    pub fn calling(pair: usize, from: &str, tag: &str, uri: &str, outbound: SocketAddrV4) -> Leg {
         Leg {
             pair,
             caller: true,
@@ -65,7 +70,7 @@ impl Leg {
     }
 
     /// A leg made by a received INVITE.
-    pub(crate) fn called(pair: usize, invite: &Message, tag: &str, from: SocketAddrV4) -> Option<Leg> {
+    pub fn called(pair: usize, invite: &Message, tag: &str, from: SocketAddrV4) -> Option<Leg> {
         Some(Leg {
             pair,
             caller: false,
@@ -85,12 +90,12 @@ impl Leg {
     }
 
     /// The tag that names this leg in requests from the other side.
-    pub(crate) fn tag(&self) -> &str {
+    pub fn tag(&self) -> &str {
         tag_of(&self.local).unwrap_or_default()
     }
 
     /// Takes the other side's tag, target and route set from a 2xx.
-    pub(crate) fn establish(&mut self, ok: &Message) {
+    pub fn establish(&mut self, ok: &Message) {
         if let Some(to) = ok.get("To") {
             to.clone_into(&mut self.remote);
         }
@@ -100,20 +105,20 @@ impl Leg {
     }
 
     /// Target refresh (section 12.2.1.2).
-    pub(crate) fn refresh(&mut self, message: &Message) {
+    pub fn refresh(&mut self, message: &Message) {
         if let Some(contact) = message.get("Contact") {
             uri_of(contact).clone_into(&mut self.target);
         }
     }
 
     /// Where requests in the dialog go: the first route, else the target.
-    pub(crate) fn next_hop(&self) -> SocketAddrV4 {
+    pub fn next_hop(&self) -> SocketAddrV4 {
         let uri = self.routes.first().map_or(self.target.as_str(), String::as_str);
         if self.phase == Phase::Early { self.outbound } else { address_of(uri).unwrap_or(self.outbound) }
     }
 
     /// A request in the dialog; all but ACK take a new CSeq.
-    pub(crate) fn request(&mut self, method: &str) -> Message {
+    pub fn request(&mut self, method: &str) -> Message {
         if method != "ACK" {
             self.cseq += 1;
         }
@@ -130,7 +135,7 @@ impl Leg {
 }
 
 /// The ACK of a final response that isn't 2xx: same Via, To from the response (section 17.1.1.3).
-pub(crate) fn ack_of_failure(response: &Message, uri: &str) -> Message {
+pub fn ack_of_failure(response: &Message, uri: &str) -> Message {
     let mut ack = Message::request("ACK", uri).with("Max-Forwards", "70");
     for name in ["Via", "From", "To", "Call-ID"] {
         ack.add(name, response.get(name).unwrap_or_default());

@@ -7,7 +7,7 @@ pub mod calls;
 pub mod digest;
 pub mod endpoint;
 pub mod histogram;
-mod leg;
+pub mod leg;
 pub mod measure;
 pub mod media;
 pub mod message;
