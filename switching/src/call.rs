@@ -1,0 +1,330 @@
+//! The call: a set of legs, the program that runs, who hears whom, and the attempts that become CDRs.
+//!
+//! A back-to-back user agent (RFC 7092): each leg is a dialog of its own, with its own Call-ID, tags, Via and Contact.
+//! A two-party call is a program of one step, [`dial`]. LIFECYCLE.md beside this file has the states and timers.
+//!
+//! It must never know: sockets, actors, Raft, which transport carries a message.
+
+mod answer;
+mod dial;
+mod end;
+mod exchange;
+mod leg;
+mod media;
+mod record;
+mod setup;
+mod wire;
+
+use std::collections::VecDeque;
+
+use tandem_media::plan::MediaPlan;
+use tandem_sip::message::Message;
+use tandem_sip::method::Method;
+use tandem_sip::transaction::ServerKey;
+use tandem_state::{
+    Attempt, CallDirection, CallEpoch, CallId, CallNote, Cause, ClusterTime, Command, Flow, InteractionId,
+    LegId, NodeEpoch, NodeId, Party, Quality, Refusal, Reply, TenantId,
+};
+
+use crate::machine::{Machine, Now};
+pub use leg::Leg;
+pub use media::is_relayable;
+pub use setup::{Setup, SetupTarget};
+pub use wire::{branch_leg, leg_of_tag};
+
+/// Numbers that shape a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How long targets ring, in ms.
+    pub ring_ms: u64,
+    /// The longest talk, in ms.
+    pub talk_max_ms: u64,
+    /// Goes into `User-Agent` and `Server`.
+    pub product: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            ring_ms: 60_000,
+            talk_max_ms: 12 * 3_600_000,
+            product: concat!("Tandem/", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+}
+
+/// Everything that can happen to a call.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The caller's CANCEL (RFC 3261 section 9.2); the transaction layer has answered it.
+    Cancelled,
+    /// A request inside a leg's dialog (section 12.2.2).
+    Request {
+        /// Whose dialog.
+        leg: LegId,
+        /// Its server transaction.
+        key: ServerKey,
+        /// The request.
+        message: Message,
+        /// How it came.
+        flow: Flow,
+    },
+    /// An ACK to a 2xx (section 13.2.2.4); it has no transaction.
+    Acknowledged {
+        /// Whose dialog.
+        leg: LegId,
+        /// The ACK.
+        message: Message,
+    },
+    /// A response to a request of ours, retransmitted 2xx to INVITE too (RFC 6026).
+    Response {
+        /// Whose dialog.
+        leg: LegId,
+        /// The response.
+        message: Message,
+    },
+    /// A request of ours got no final response (section 8.1.3.1).
+    Unanswered {
+        /// Whose dialog.
+        leg: LegId,
+        /// Of which request.
+        method: Method,
+        /// And its CSeq number.
+        cseq: u32,
+    },
+    /// What became of a proposal; `None` when that is not known and the node gave up asking.
+    Proposed {
+        /// Which.
+        what: Proposal,
+        /// How it was answered.
+        outcome: Option<Result<Reply, Refusal>>,
+    },
+    /// No media on any leg for the configured time.
+    MediaSilent,
+    /// Media figures, asked for by [`Output::CloseMedia`].
+    MediaFigures(Quality),
+    /// An operator, a tenant admin or the node itself ends the call.
+    HangUp(Cause),
+    /// The fault switch of test builds.
+    #[cfg(feature = "faults")]
+    Fault,
+}
+
+/// Everything that a call can ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Answer a server transaction.
+    Respond {
+        /// Which.
+        key: ServerKey,
+        /// With what; a 2xx to INVITE may be given again (RFC 6026 section 7.1).
+        message: Message,
+    },
+    /// Open a client transaction.
+    Request {
+        /// The request; its branch names the leg.
+        message: Message,
+        /// By which way.
+        flow: Flow,
+    },
+    /// Send without a transaction: the ACK to a 2xx.
+    Send {
+        /// The message.
+        message: Message,
+        /// By which way.
+        flow: Flow,
+    },
+    /// Put to the log, and answer with [`Input::Proposed`].
+    Propose {
+        /// For the answer.
+        what: Proposal,
+        /// The command.
+        command: Box<Command>,
+    },
+    /// Put a plan in force.
+    SetMedia(MediaPlan),
+    /// Close the media session, and answer with [`Input::MediaFigures`].
+    CloseMedia,
+    /// Requests for this leg come here from now on.
+    Listen(LegId),
+    /// And no more.
+    Forget(LegId),
+}
+
+/// Which of a call's proposals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proposal {
+    /// The call itself.
+    Create,
+    /// A change that nothing waits for.
+    Note,
+    /// The answer, before the caller's 200.
+    Answer,
+    /// A hold or resume, before its 200.
+    Exchange,
+    /// The end, with its CDRs.
+    End,
+}
+
+/// What the call is doing, from its first INVITE to its last CDR.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// The program's `dial` runs.
+    Dialling { ringing: bool, ring_until_ms: u64 },
+    /// A phone answered; the checkpoint is on its way, the caller's 200 waits for it.
+    Answering { winner: LegId },
+    /// Two parties talk.
+    Talking { winner: LegId, until_ms: u64 },
+    /// Signalling is done, the CDR is on its way.
+    Ending { figures: bool, retry_ms: Option<u64> },
+    /// Nothing is left to do.
+    Over,
+}
+
+/// The machine of one call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    id: CallId,
+    interaction: InteractionId,
+    tenant: TenantId,
+    node: NodeId,
+    node_epoch: NodeEpoch,
+    epoch: CallEpoch,
+    direction: CallDirection,
+    from: Party,
+    to: Party,
+    start: ClusterTime,
+    settings: Settings,
+    phase: Phase,
+    /// Committed by the log, so that its end must be too.
+    created: bool,
+    /// Nothing that must follow the call's creation in the log is proposed while its outcome is open.
+    create_pending: bool,
+    note_after_create: bool,
+    /// The end is in the log.
+    recorded: bool,
+    /// Of the targets that failed so far.
+    best_cause: Cause,
+    max_forwards: u8,
+    caller: Leg,
+    callees: Vec<Leg>,
+    attempt: Attempt,
+    /// The callee whose early media the caller hears.
+    early: Option<LegId>,
+    exchange: Option<exchange::Exchange>,
+    outputs: VecDeque<Output>,
+}
+
+impl Call {
+    /// Which call this is.
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// Whose call this is.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// All legs that it has or had.
+    pub fn leg_ids(&self) -> impl Iterator<Item = LegId> + '_ {
+        std::iter::once(self.caller.id).chain(self.callees.iter().map(|leg| leg.id))
+    }
+
+    fn leg(&mut self, id: LegId) -> Option<&mut Leg> {
+        if self.caller.id == id {
+            return Some(&mut self.caller);
+        }
+        self.callees.iter_mut().find(|leg| leg.id == id)
+    }
+
+    /// The leg that `id` talks to, once there is one.
+    fn peer_of(&self, id: LegId) -> Option<LegId> {
+        let winner = match self.phase {
+            Phase::Answering { winner } | Phase::Talking { winner, .. } => winner,
+            Phase::Dialling { .. } | Phase::Ending { .. } | Phase::Over => return None,
+        };
+        match id {
+            _ if id == self.caller.id => Some(winner),
+            _ if id == winner => Some(self.caller.id),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn note(&mut self, note: CallNote) {
+        let change = self.change(Some(note));
+        let command = Command::Checkpoint { call: self.id, epoch: self.epoch, change };
+        self.put(Output::Propose { what: Proposal::Note, command: Box::new(command) });
+    }
+
+    fn proposed(&mut self, now: Now, what: Proposal, outcome: Option<Result<Reply, Refusal>>) {
+        match what {
+            Proposal::Create => self.created(now, outcome),
+            Proposal::Note => {}
+            Proposal::Answer => self.answer_recorded(now, outcome),
+            Proposal::Exchange => self.exchange_recorded(now),
+            Proposal::End => self.end_recorded(now, outcome),
+        }
+    }
+}
+
+impl Machine for Call {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle_input(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Cancelled => self.cancelled(now),
+            Input::Request { leg, key, message, flow } => self.request(now, leg, key, message, flow),
+            Input::Acknowledged { leg, message } => self.acknowledged(now, leg, &message),
+            Input::Response { leg, message } => self.response(now, leg, message),
+            Input::Unanswered { leg, method, cseq } => self.unanswered(now, leg, &method, cseq),
+            Input::Proposed { what, outcome } => self.proposed(now, what, outcome),
+            Input::MediaSilent => self.hang_up(now, Cause::NoMedia),
+            Input::MediaFigures(quality) => self.figures(now, quality),
+            Input::HangUp(cause) => self.hang_up(now, cause),
+            #[cfg(feature = "faults")]
+            #[expect(clippy::panic, reason = "this is what the fault switch is for")]
+            Input::Fault => panic!("the fault switch of test builds"),
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<u64> {
+        let phase = match self.phase {
+            Phase::Dialling { ring_until_ms, .. } => Some(ring_until_ms),
+            Phase::Talking { until_ms, .. } => Some(until_ms),
+            Phase::Ending { retry_ms, .. } => retry_ms,
+            Phase::Answering { .. } | Phase::Over => None,
+        };
+        let legs = std::iter::once(&self.caller).chain(&self.callees).filter_map(Leg::poll_timeout);
+        phase.into_iter().chain(legs).min()
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        match self.phase {
+            Phase::Dialling { ring_until_ms, .. } if now.steady_ms >= ring_until_ms => self.rang_out(now),
+            Phase::Talking { until_ms, .. } if now.steady_ms >= until_ms => {
+                self.hang_up(now, Cause::MaxDuration)
+            }
+            Phase::Ending { retry_ms: Some(at), .. } if now.steady_ms >= at => self.propose_end(),
+            Phase::Dialling { .. }
+            | Phase::Answering { .. }
+            | Phase::Talking { .. }
+            | Phase::Ending { .. }
+            | Phase::Over => {}
+        }
+        self.repeat_unacknowledged(now);
+    }
+
+    fn is_finished(&self) -> bool {
+        self.phase == Phase::Over
+    }
+}

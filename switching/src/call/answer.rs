@@ -1,0 +1,161 @@
+//! The answer: the winner's ACK, the checkpoint, the caller's 200 and its repeats.
+
+use tandem_sip::message::Message;
+use tandem_state::{CallNote, Cause, Command, LegId, Refusal, Reply};
+
+use super::leg::Stage;
+use super::{Call, Output, Phase, Proposal};
+use crate::machine::Now;
+use crate::refusal;
+
+impl Call {
+    /// A 2xx to the first INVITE of a callee's leg.
+    pub(super) fn answered(&mut self, now: Now, id: LegId, message: &Message) {
+        let Some(leg) = self.leg(id) else { return };
+        match leg.stage {
+            Stage::Inviting { cancel: None, .. } => {}
+            Stage::Inviting { .. } | Stage::Cancelling { .. } => return self.refuse_late_answer(id, message),
+            Stage::Confirmed | Stage::Over => return self.repeat_ack(id, message),
+            Stage::Invited { .. } | Stage::Leaving { .. } => return,
+        }
+        leg.confirm(message);
+        leg.answered = Some(now.cluster);
+        leg.media.remote = super::wire::description(message);
+        let description = leg.media.remote.clone();
+        self.attempt.answer = Some(now.cluster);
+        self.phase = Phase::Answering { winner: id };
+        self.leave_dial(now, id);
+        if self.caller.media.remote.is_some() {
+            self.acknowledge(id, None);
+        } else if let Some(leg) = self.leg(id) {
+            leg.ack_due = Some(leg.first_cseq());
+        }
+        let Some(description) = description else {
+            return self.finish(now, Cause::MediaNotAcceptable);
+        };
+        self.caller.local_answer(&description);
+        self.note_codec();
+        self.set_media();
+        if !self.create_pending {
+            self.propose_answer();
+        }
+    }
+
+    /// The checkpoint of the answer; the caller's 200 goes out after it.
+    pub(super) fn propose_answer(&mut self) {
+        let change = self.change(Some(CallNote::Answered));
+        let command = Command::Checkpoint { call: self.id, epoch: self.epoch, change };
+        self.put(Output::Propose { what: Proposal::Answer, command: Box::new(command) });
+    }
+
+    /// The answer is recorded: the caller hears of it.
+    pub(super) fn answer_recorded(&mut self, now: Now, outcome: Option<Result<Reply, Refusal>>) {
+        let Phase::Answering { winner } = self.phase else { return };
+        match outcome {
+            Some(Ok(_)) => {}
+            Some(Err(refused)) => return self.finish(now, refusal::cause_of_refusal(&refused)),
+            None => return self.finish(now, Cause::Internal),
+        }
+        let Stage::Invited { key, invite } = &self.caller.stage else { return };
+        let (key, invite) = (key.clone(), invite.clone());
+        let description = self.caller.media.local.clone();
+        let response =
+            self.caller.response(&invite, 200, None, description.as_deref(), &self.settings.product);
+        self.caller.stage = Stage::Confirmed;
+        self.caller.answered = Some(now.cluster);
+        let cseq = invite.cseq().number;
+        self.caller.await_ack(now.steady_ms, key.clone(), response.clone(), cseq);
+        self.phase = Phase::Talking { winner, until_ms: now.steady_ms + self.settings.talk_max_ms };
+        self.set_media();
+        self.put(Output::Respond { key, message: response });
+    }
+
+    /// A phone that answered although it was told to stop: it is thanked and left (RFC 3261 section 13.2.2.4).
+    fn refuse_late_answer(&mut self, id: LegId, message: &Message) {
+        if let Some(leg) = self.leg(id) {
+            leg.confirm(message);
+        }
+        self.acknowledge(id, None);
+        self.bye(id, Cause::AnsweredElsewhere);
+        self.over_when_done();
+    }
+
+    /// Our ACK was lost: the far end repeats its 2xx.
+    pub(super) fn repeat_ack(&mut self, id: LegId, message: &Message) {
+        let Some(leg) = self.leg(id) else { return };
+        let cseq = Some(message.cseq().number);
+        let Some((acknowledged, ack)) = leg.ack.clone() else { return };
+        if Some(acknowledged) == cseq {
+            let flow = leg.flow.clone();
+            self.put(Output::Send { message: ack, flow });
+        }
+    }
+
+    /// Sends the ACK to a 2xx of the leg's last INVITE.
+    pub(super) fn acknowledge(&mut self, id: LegId, description: Option<&str>) {
+        let product = self.settings.product.clone();
+        let Some(leg) = self.leg(id) else { return };
+        let cseq = leg.ack_due.take().unwrap_or(leg.dialog.local_cseq);
+        let message = leg.ack(cseq, description, &product);
+        leg.ack = Some((cseq, message.clone()));
+        let flow = leg.flow.clone();
+        self.put(Output::Send { message, flow });
+    }
+
+    /// The ACK to a 2xx of ours; with a delayed offer it carries the answer that the other side waits for.
+    pub(super) fn acknowledged(&mut self, now: Now, id: LegId, message: &Message) {
+        let peer = self.peer_of(id);
+        let Some(leg) = self.leg(id) else { return };
+        let cseq = message.cseq().number;
+        match &leg.unacknowledged {
+            Some(wait) if wait.cseq == cseq => leg.unacknowledged = None,
+            Some(_) | None => return,
+        }
+        if let Stage::Leaving { cause } = leg.stage {
+            self.bye(id, cause);
+            return self.over_when_done();
+        }
+        self.end_exchange(id);
+        let Some(peer) = peer else { return };
+        if self.leg(peer).is_none_or(|leg| leg.ack_due.is_none()) {
+            return;
+        }
+        let Some(answer) = super::wire::description(message) else {
+            self.acknowledge(peer, None);
+            return self.hang_up(now, Cause::MediaNotAcceptable);
+        };
+        if let Some(leg) = self.leg(id) {
+            leg.media.remote = Some(answer.clone());
+        }
+        let local = self.leg(peer).and_then(|leg| leg.local_answer(&answer));
+        self.acknowledge(peer, local.as_deref());
+        self.note_codec();
+        self.set_media();
+    }
+
+    /// Repeats each 2xx that is due; one that was never acknowledged ends the call (section 13.3.1.4).
+    pub(super) fn repeat_unacknowledged(&mut self, now: Now) {
+        let ids: Vec<LegId> = self.leg_ids().collect();
+        for id in ids {
+            let Some(leg) = self.leg(id) else { continue };
+            let Some(wait) = &mut leg.unacknowledged else { continue };
+            if now.steady_ms >= wait.until_ms {
+                self.never_acknowledged(now, id);
+            } else if now.steady_ms >= wait.next_ms {
+                wait.back_off(now.steady_ms);
+                let (key, message) = (wait.key.clone(), wait.response.clone());
+                self.put(Output::Respond { key, message });
+            }
+        }
+    }
+
+    fn never_acknowledged(&mut self, now: Now, id: LegId) {
+        let Some(leg) = self.leg(id) else { return };
+        leg.unacknowledged = None;
+        if let Stage::Leaving { cause } = leg.stage {
+            self.bye(id, cause);
+            return self.over_when_done();
+        }
+        self.finish(now, Cause::Unreachable);
+    }
+}

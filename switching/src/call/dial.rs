@@ -1,0 +1,170 @@
+//! The step `dial`: rings all targets at once; the first answer wins.
+
+use tandem_sip::message::Message;
+use tandem_sip::method::Method;
+use tandem_state::{CallNote, Cause, LegId, Refusal, Reply};
+
+use super::leg::Stage;
+use super::{Call, Output, Phase, Proposal};
+use crate::machine::Now;
+use crate::refusal;
+
+impl Call {
+    /// Enters the step: the call is made known to the log, and beside that every target is sent its INVITE, which
+    /// carries `Expires`, so that one that nobody remembers stops by itself.
+    pub(super) fn enter_dial(&mut self, now: Now) {
+        let command = self.create_command();
+        self.put(Output::Propose { what: Proposal::Create, command: Box::new(command) });
+        self.put(Output::Listen(self.caller.id));
+        for index in 0..self.callees.len() {
+            self.ring(index);
+        }
+        let ring_until_ms = now.steady_ms + self.settings.ring_ms;
+        self.phase = Phase::Dialling { ringing: false, ring_until_ms };
+    }
+
+    fn ring(&mut self, index: usize) {
+        let offer = self.caller.media.remote.clone();
+        let expires_s = u32::try_from(self.settings.ring_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
+        let Some(leg) = self.callees.get_mut(index) else { return };
+        let body = offer.as_deref().and_then(|offer| leg.local_description(offer));
+        let invite = leg.invite(body.as_deref(), expires_s, &self.settings.product, self.max_forwards);
+        leg.opened = Some(invite.clone());
+        leg.stage = Stage::Inviting { invite: invite.clone(), provisional: false, cancel: None };
+        let (id, flow) = (leg.id, leg.flow.clone());
+        self.put(Output::Listen(id));
+        self.put(Output::Request { message: invite, flow });
+    }
+
+    /// What the log says to the call's record.
+    pub(super) fn created(&mut self, now: Now, outcome: Option<Result<Reply, Refusal>>) {
+        self.create_pending = false;
+        match outcome {
+            Some(Ok(_)) => self.created = true,
+            Some(Err(refused)) => self.finish(now, refusal::cause_of_refusal(&refused)),
+            None => self.finish(now, Cause::Internal),
+        }
+        self.propose_end_when_ready();
+    }
+
+    /// A response to the first INVITE of a callee's leg.
+    pub(super) fn dial_response(&mut self, now: Now, id: LegId, message: Message) {
+        match message.status().unwrap_or(500) {
+            0..=199 => self.progress(now, id, &message),
+            200..=299 => self.answered(now, id, &message),
+            status => self.target_failed(now, id, refusal::cause_of_status(status)),
+        }
+    }
+
+    fn progress(&mut self, _now: Now, id: LegId, message: &Message) {
+        let Some(leg) = self.callees.iter_mut().find(|leg| leg.id == id) else { return };
+        let Stage::Inviting { provisional, cancel, .. } = &mut leg.stage else { return };
+        *provisional = true;
+        if let Some(cause) = *cancel {
+            return self.cancel(id, cause);
+        }
+        let status = message.status().unwrap_or(100);
+        let Phase::Dialling { ringing, .. } = &mut self.phase else { return };
+        if status <= 100 {
+            return;
+        }
+        let first = !std::mem::replace(ringing, true);
+        if first && !self.create_pending {
+            self.note(CallNote::Ringing);
+        } else if first {
+            self.note_after_create = true;
+        }
+        let description = self.early_media(id, message);
+        self.tell_caller(status, description.as_deref());
+    }
+
+    /// The first target that sends a description before its answer is heard by the caller.
+    fn early_media(&mut self, id: LegId, message: &Message) -> Option<std::sync::Arc<str>> {
+        let offered = self.caller.media.remote.is_some();
+        let description = super::wire::description(message)?;
+        if !offered || *self.early.get_or_insert(id) != id {
+            return None;
+        }
+        let leg = self.leg(id)?;
+        if leg.media.remote.as_deref() == Some(description.as_ref()) {
+            return self.caller.media.local.clone();
+        }
+        leg.media.remote = Some(description.clone());
+        let local = self.caller.local_answer(&description);
+        self.set_media();
+        local
+    }
+
+    fn tell_caller(&mut self, status: u16, description: Option<&str>) {
+        let Stage::Invited { key, invite } = &self.caller.stage else { return };
+        let status = if matches!(status, 180..=183) { status } else { 183 };
+        let message = self.caller.response(invite, status, None, description, &self.settings.product);
+        let key = key.clone();
+        self.put(Output::Respond { key, message });
+    }
+
+    /// A target is out; when it was the last, the cause that weighs most speaks for the call.
+    fn target_failed(&mut self, now: Now, id: LegId, cause: Cause) {
+        let Some(leg) = self.leg(id) else { return };
+        if leg.is_over() {
+            return;
+        }
+        let open = leg.is_open_attempt();
+        self.leg_over(id);
+        if !open || !matches!(self.phase, Phase::Dialling { .. }) {
+            return self.over_when_done();
+        }
+        if refusal::weight(cause) >= refusal::weight(self.best_cause) {
+            self.best_cause = cause;
+        }
+        if !self.callees.iter().any(super::Leg::is_open_attempt) {
+            self.finish(now, self.best_cause);
+        }
+    }
+
+    /// No final response to a request of ours.
+    pub(super) fn unanswered(&mut self, now: Now, id: LegId, method: &Method, cseq: u32) {
+        let Some(leg) = self.leg(id) else { return };
+        let first = matches!(leg.stage, Stage::Inviting { .. } | Stage::Cancelling { .. });
+        match method {
+            Method::Invite if first => self.target_failed(now, id, Cause::Unreachable),
+            Method::Cancel if matches!(leg.stage, Stage::Cancelling { .. }) => {
+                self.target_failed(now, id, Cause::Unreachable)
+            }
+            _ => self.exchange_unanswered(now, id, cseq),
+        }
+    }
+
+    /// The targets rang to the end.
+    pub(super) fn rang_out(&mut self, now: Now) {
+        self.finish(now, Cause::NoAnswer);
+    }
+
+    /// The caller gave up; a winner that the caller never heard of is left too, and counts as not answered.
+    pub(super) fn cancelled(&mut self, now: Now) {
+        if !matches!(self.caller.stage, Stage::Invited { .. }) {
+            return;
+        }
+        self.attempt.answer = None;
+        self.finish(now, Cause::Cancelled);
+    }
+
+    /// Leaves the step by an answer: everyone else stops ringing.
+    pub(super) fn leave_dial(&mut self, now: Now, winner: LegId) {
+        let losers: Vec<LegId> = self.callees.iter().map(|leg| leg.id).filter(|id| *id != winner).collect();
+        for id in losers {
+            self.leave(now, id, Cause::AnsweredElsewhere);
+        }
+    }
+
+    /// A response by its request.
+    pub(super) fn response(&mut self, now: Now, id: LegId, message: Message) {
+        let Some(leg) = self.leg(id) else { return };
+        let (first, cseq) = (leg.first_cseq(), message.cseq().number);
+        match message.method() {
+            Method::Invite if cseq == first => self.dial_response(now, id, message),
+            Method::Invite | Method::Update | Method::Info => self.exchange_response(now, id, cseq, message),
+            _ => {}
+        }
+    }
+}

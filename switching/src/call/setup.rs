@@ -1,0 +1,191 @@
+//! How a call begins: what admission and routing decided becomes legs.
+
+use std::net::SocketAddr;
+
+use tandem_media::plan::EndId;
+use tandem_sip::dialog::{Dialog, DialogError};
+use tandem_sip::message::Message;
+use tandem_sip::transaction::ServerKey;
+use tandem_state::{
+    Attempt, CallDirection, CallEpoch, CallId, Cause, Flow, InteractionId, LegDirection, LegId, NodeEpoch,
+    NodeId, Party, TenantId,
+};
+
+use super::leg::{Hold, Leg, LegMedia, Stage};
+use super::{Call, Phase, Settings, wire};
+use crate::machine::Now;
+use crate::routing::Target;
+
+/// CSeq numbers of one ownership of a call.
+const CSEQ_BLOCK: u32 = 65_536;
+/// Versions of the `o=` line of one ownership.
+const VERSION_BLOCK: u64 = 1 << 20;
+
+/// What a call starts from.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Drawn by the node.
+    pub id: CallId,
+    /// Drawn by the node.
+    pub interaction: InteractionId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Its SIP domain.
+    pub domain: String,
+    /// The owner.
+    pub node: NodeId,
+    /// Under which lease.
+    pub node_epoch: NodeEpoch,
+    /// Seen from the tenant.
+    pub direction: CallDirection,
+    /// Who calls, as admission knows it.
+    pub from: Party,
+    /// Who is called.
+    pub to: Party,
+    /// The INVITE.
+    pub invite: Message,
+    /// Its server transaction.
+    pub key: ServerKey,
+    /// How it came.
+    pub flow: Flow,
+    /// `host:port` that the caller knows.
+    pub sent_by: String,
+    /// The caller's leg.
+    pub leg: LegId,
+    /// Our RTP address towards the caller.
+    pub media: SocketAddr,
+    /// Whom to ring.
+    pub targets: Vec<SetupTarget>,
+    /// Numbers that shape the call.
+    pub settings: Settings,
+}
+
+/// A phone to ring, with what was drawn for it.
+#[derive(Debug, Clone)]
+pub struct SetupTarget {
+    /// Its leg.
+    pub leg: LegId,
+    /// Our RTP address towards it.
+    pub media: SocketAddr,
+    /// Where it is.
+    pub target: Target,
+}
+
+impl Call {
+    /// A call from an INVITE that was admitted and routed; its first outputs wait. An INVITE that can't make a
+    /// dialog is refused with 400 by whoever asks.
+    pub fn new(now: Now, setup: Setup) -> Result<Call, DialogError> {
+        let caller = caller_leg(&setup)?;
+        let callees = (1u32..)
+            .zip(&setup.targets)
+            .map(|(end, target)| callee_leg(&setup, EndId(end), target))
+            .collect();
+        let max_forwards = setup.invite.max_forwards().unwrap_or(70).saturating_sub(1).min(70);
+        let attempt = Attempt {
+            number: 1,
+            to: setup.to.clone(),
+            start: now.cluster,
+            answer: None,
+            end: None,
+            quality: None,
+        };
+        let mut call = Call {
+            id: setup.id,
+            interaction: setup.interaction,
+            tenant: setup.tenant,
+            node: setup.node,
+            node_epoch: setup.node_epoch,
+            epoch: CallEpoch(1),
+            direction: setup.direction,
+            from: setup.from,
+            to: setup.to,
+            start: now.cluster,
+            settings: setup.settings,
+            phase: Phase::Over,
+            created: false,
+            create_pending: true,
+            note_after_create: false,
+            recorded: false,
+            best_cause: Cause::Unreachable,
+            max_forwards,
+            caller,
+            callees,
+            attempt,
+            early: None,
+            exchange: None,
+            outputs: Default::default(),
+        };
+        call.enter_dial(now);
+        Ok(call)
+    }
+}
+
+fn caller_leg(setup: &Setup) -> Result<Leg, DialogError> {
+    let mut dialog = Dialog::uas(&setup.invite, &setup.leg.to_string())?;
+    dialog.local_cseq = CSEQ_BLOCK;
+    let media = leg_media(setup.leg, EndId(0), setup.media);
+    let (flow, sent_by) = (setup.flow.clone(), setup.sent_by.clone());
+    let mut leg = leg(setup.leg, LegDirection::In, setup.from.clone(), flow, sent_by, dialog, media);
+    leg.media.remote = wire::description(&setup.invite);
+    leg.stage = Stage::Invited { key: setup.key.clone(), invite: setup.invite.clone() };
+    Ok(leg)
+}
+
+fn callee_leg(setup: &Setup, end: EndId, target: &SetupTarget) -> Leg {
+    let from = format!("sip:{}@{}", setup.from.number, setup.domain);
+    let to = format!("sip:{}@{}", setup.to.number, setup.domain);
+    let dialog = Dialog {
+        call_id: format!("{}@{}", target.leg, setup.domain),
+        local: wire::name_addr(&setup.from.name, &from, Some(target.leg)),
+        remote: wire::name_addr("", &to, None),
+        route_set: target.target.path.clone(),
+        remote_target: target.target.contact.clone(),
+        local_cseq: CSEQ_BLOCK,
+        remote_cseq: None,
+    };
+    let Target { flow, sent_by, .. } = target.target.clone();
+    let media = leg_media(target.leg, end, target.media);
+    leg(target.leg, LegDirection::Out, setup.to.clone(), flow, sent_by, dialog, media)
+}
+
+fn leg(
+    id: LegId,
+    direction: LegDirection,
+    party: Party,
+    flow: Flow,
+    sent_by: String,
+    dialog: Dialog,
+    media: LegMedia,
+) -> Leg {
+    Leg {
+        id,
+        direction,
+        party,
+        flow,
+        sent_by,
+        dialog,
+        stage: Stage::Over,
+        opened: None,
+        opened_cseq: 0,
+        media,
+        hold: Hold::Talking,
+        answered: None,
+        unacknowledged: None,
+        ack: None,
+        ack_due: None,
+    }
+}
+
+/// The session id of our `o=` lines is drawn from the leg's id: numeric, and below 2^63 as some phones want it.
+fn leg_media(id: LegId, end: EndId, here: SocketAddr) -> LegMedia {
+    let session_id = u64::try_from(id.0 & u128::from(u64::MAX >> 1)).unwrap_or(1);
+    LegMedia {
+        end,
+        here,
+        local: None,
+        remote: None,
+        session_id,
+        version: VERSION_BLOCK,
+        codec: String::new(),
+    }
+}
