@@ -2,7 +2,7 @@
 //! snapshot and archive. The files are in `tests/data/state`; `TANDEM_REWRITE=1 cargo test -p tandem-state` writes
 //! those that are made (not the list of entries), and the diff is reviewed.
 
-#![allow(clippy::disallowed_methods, reason = "a test that reads files is not pure")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that reads files is not pure")]
 
 use std::fmt::Write;
 use std::fs;

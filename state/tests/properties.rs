@@ -1,5 +1,7 @@
 //! What holds for any sequence of commands, sensible or not.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 
 use proptest::collection::vec;
