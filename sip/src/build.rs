@@ -61,3 +61,6 @@ impl Draft {
         Ok(Message::parse(Bytes::from(self.text))?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,4 +181,4 @@ fn route_uri(route: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -92,4 +92,4 @@ fn response(algorithm: Algorithm, ha1: &str, fresh: [&str; 3], method: &str, uri
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -24,7 +24,7 @@ pub mod message;
 pub mod method;
 pub mod name_addr;
 pub mod params;
-//SDP
+pub mod sdp;
 pub mod status;
 pub mod transaction;
 pub mod uri;

@@ -304,4 +304,4 @@ impl PartialEq for Message {
 impl Eq for Message {}
 
 #[cfg(test)]
-mod tests {}
+mod tests;

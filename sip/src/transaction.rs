@@ -29,3 +29,6 @@ pub trait Peer: Clone + Eq {
     /// True when the transport below loses nothing (TCP, TLS, WebSocket): nothing is sent twice then.
     fn is_reliable(&self) -> bool;
 }
+
+#[cfg(test)]
+mod samples;

@@ -178,4 +178,4 @@ impl ClientInvite {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -118,4 +118,4 @@ impl ClientNonInvite {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

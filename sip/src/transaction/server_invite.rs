@@ -193,4 +193,4 @@ impl ServerInvite {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -96,4 +96,4 @@ impl ServerNonInvite {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

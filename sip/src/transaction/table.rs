@@ -393,4 +393,4 @@ fn outward<P: Peer>(slot: &Slot<P>, output: MachineOutput) -> Option<Output<P>> 
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;
