@@ -1,5 +1,7 @@
 //! Cost of one relayed packet without system calls: `cargo bench -p tandem-media`.
 
+#![allow(missing_docs, reason = "criterion makes the functions")]
+
 use std::hint::black_box;
 use std::net::SocketAddr;
 

@@ -50,7 +50,8 @@ impl PortPool {
 
     /// Takes a pair that has rested.
     pub(super) fn take(&mut self, now_us: u64) -> Option<u16> {
-        while let Some((_, port)) = self.resting.pop_front_if(|(until, _)| *until <= now_us) {
+        while let Some((_, port)) = self.resting.front().copied().filter(|(until, _)| *until <= now_us) {
+            self.resting.pop_front();
             self.free.push_back(port);
         }
         self.free.pop_front()

@@ -137,11 +137,15 @@ impl Worker {
     fn close(&mut self, session: SessionId, reply: oneshot::Sender<SessionCounters>) {
         let now_us = self.around.clock.monotonic_us();
         let Some(slot) = self.by_id.get(&session).copied() else { return };
-        if let Some(live) = self.live(session) {
+        let counters = self.live(session).map(|live| {
             live.publish(now_us);
-            let _ = reply.send(live.counters(now_us));
-        }
+            live.counters(now_us)
+        });
         self.remove(slot);
+        if let Some(counters) = counters {
+            // Nobody waits for them: they were published.
+            let _ = reply.send(counters);
+        }
     }
 
     /// Forgets a session; its sockets are closed, which takes them out of `epoll`, and its ports go to rest.
