@@ -312,9 +312,9 @@ impl Phone {
         self.send(&ack);
         let bye = leg.request("BYE").with("Via", &self.via());
         self.send(&bye);
-        let ended = self.next(within, |m| of(m, &bye) && m.status().is_some_and(|s| s >= 200))?;
         let theirs = other.next(within, |m| m.method() == Some("BYE"))?;
         other.reply(&theirs, 200, "OK");
+        let ended = self.next(within, |m| of(m, &bye) && m.status().is_some_and(|s| s >= 200))?;
         (ended.status() == Some(200)).then_some(())
     }
 
@@ -327,7 +327,7 @@ impl Phone {
         Call { leg, invite }
     }
 
-    /// Answers the call's INVITE; a final response waits for its ACK.
+    /// Answers the call's INVITE; a refusal waits for its ACK (that of a 2xx is awaited when the call ends).
     #[track_caller]
     pub fn answer(&mut self, call: &mut Call, status: u16, reason: &str) {
         let described = status == 183 || (200..300).contains(&status);
@@ -350,9 +350,18 @@ impl Phone {
         self.respond(&call.invite, &response);
         if status >= 200 {
             call.leg.phase = Phase::Up;
-            let id = call.leg.call_id.clone();
-            self.next(SOON, |m| m.method() == Some("ACK") && m.get("Call-ID") == Some(&id)).expect("an ACK");
         }
+        if status >= 300 {
+            self.acknowledged(call);
+        }
+    }
+
+    /// Waits for the ACK of this side's final answer.
+    #[track_caller]
+    pub fn acknowledged(&mut self, call: &Call) {
+        let id = call.leg.call_id.clone();
+        let ack = self.next(SOON, |m| m.method() == Some("ACK") && m.get("Call-ID") == Some(&id));
+        assert!(ack.is_some(), "{}: no ACK", self.account.number);
     }
 
     /// Answers any request with this status.
@@ -370,6 +379,9 @@ impl Phone {
     /// Ends the call; the BYE must be answered 200.
     #[track_caller]
     pub fn hang_up(&mut self, call: &mut Call) {
+        if !call.leg.caller {
+            self.acknowledged(call);
+        }
         let mut bye = call.leg.request("BYE");
         bye.headers.insert(0, ("Via".into(), self.via()));
         self.send(&bye);
@@ -382,6 +394,9 @@ impl Phone {
     /// Waits for the other side's BYE and answers it.
     #[track_caller]
     pub fn ended(&mut self, call: &Call) -> Message {
+        if !call.leg.caller {
+            self.acknowledged(call);
+        }
         let id = call.leg.call_id.clone();
         let bye = self.next(SOON, |m| m.method() == Some("BYE") && m.get("Call-ID") == Some(&id));
         let bye = bye.unwrap_or_else(|| panic!("{}: no BYE", self.account.number));
