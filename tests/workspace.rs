@@ -15,7 +15,14 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("tandem-cluster", &["tandem-state"]),
     (
         "tandem-actors",
-        &["tandem-sip", "tandem-media", "tandem-state", "tandem-switching", "tandem-transport", "tandem-cluster"],
+        &[
+            "tandem-sip",
+            "tandem-media",
+            "tandem-state",
+            "tandem-switching",
+            "tandem-transport",
+            "tandem-cluster",
+        ],
     ),
     ("tandem-api", &["tandem-state", "tandem-cluster"]),
     ("tandem-phones", &[]),
@@ -35,13 +42,25 @@ const EDGES: [(&str, &[&str]); 10] = [
 ];
 
 /// Who alone may name these crates.
-const OWNERS: [(&str, &[&str]); 3] =
-    [("openraft", &["tandem-cluster"]), ("sled", &["tandem-cluster"]), ("ractor", &["tandem-actors", "tandem"])];
+const OWNERS: [(&str, &[&str]); 3] = [
+    ("openraft", &["tandem-cluster"]),
+    ("sled", &["tandem-cluster"]),
+    ("ractor", &["tandem-actors", "tandem"]),
+];
 
 /// What does I/O, tells time, draws randomness or locks has no place in these crates.
 const PURE: [&str; 4] = ["tandem-sip", "tandem-media", "tandem-state", "tandem-switching"];
-const IMPURE: [&str; 9] =
-    ["tokio", "ractor", "openraft", "sled", "rand", "getrandom", "parking_lot", "chrono", "tracing-subscriber"];
+const IMPURE: [&str; 9] = [
+    "tokio",
+    "ractor",
+    "openraft",
+    "sled",
+    "rand",
+    "getrandom",
+    "parking_lot",
+    "chrono",
+    "tracing-subscriber",
+];
 
 /// Name and normal dependencies (not those of tests and builds) of every crate of the workspace.
 fn crates() -> Vec<(String, BTreeSet<String>)> {
@@ -56,7 +75,12 @@ fn crates() -> Vec<(String, BTreeSet<String>)> {
         let all = package["dependencies"].as_array().expect("a list").iter();
         all.filter(|one| one["kind"].is_null()).map(|one| text(&one["name"])).collect()
     };
-    metadata["packages"].as_array().expect("a list").iter().map(|one| (text(&one["name"]), normal(one))).collect()
+    metadata["packages"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| (text(&one["name"]), normal(one)))
+        .collect()
 }
 
 #[test]
@@ -67,8 +91,10 @@ fn crates_depend_on_each_other_as_the_design_says() {
         }
         let allowed = EDGES.iter().find(|(crate_name, _)| *crate_name == name).map(|(_, allowed)| *allowed);
         let allowed = allowed.unwrap_or_else(|| panic!("{name} has no line in the table of edges"));
-        let wrong: Vec<&String> =
-            dependencies.iter().filter(|one| one.starts_with("tandem") && !allowed.contains(&one.as_str())).collect();
+        let wrong: Vec<&String> = dependencies
+            .iter()
+            .filter(|one| one.starts_with("tandem") && !allowed.contains(&one.as_str()))
+            .collect();
         assert!(wrong.is_empty(), "{name} must not depend on {wrong:?}");
     }
 }
@@ -77,7 +103,10 @@ fn crates_depend_on_each_other_as_the_design_says() {
 fn one_crate_alone_names_openraft_sled_and_ractor() {
     for (name, dependencies) in crates() {
         for (dependency, owners) in OWNERS {
-            assert!(!dependencies.contains(dependency) || owners.contains(&name.as_str()), "{name} names {dependency}");
+            assert!(
+                !dependencies.contains(dependency) || owners.contains(&name.as_str()),
+                "{name} names {dependency}"
+            );
         }
     }
 }
@@ -86,7 +115,8 @@ fn one_crate_alone_names_openraft_sled_and_ractor() {
 fn pure_crates_name_nothing_that_does_io_or_tells_time() {
     for (name, dependencies) in crates() {
         if PURE.contains(&name.as_str()) {
-            let wrong: Vec<&String> = dependencies.iter().filter(|one| IMPURE.contains(&one.as_str())).collect();
+            let wrong: Vec<&String> =
+                dependencies.iter().filter(|one| IMPURE.contains(&one.as_str())).collect();
             assert!(wrong.is_empty(), "{name} is pure and must not name {wrong:?}");
         }
     }
