@@ -18,6 +18,9 @@ pub const MEDIA_MAX: usize = 16;
 /// Most lines in all.
 pub const LINES_MAX: usize = 512;
 
+/// The time of a session without end.
+const UNBOUNDED: &str = "0 0";
+
 /// A session description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sdp {
@@ -29,7 +32,7 @@ pub struct Sdp {
     pub connection: Option<Connection>,
     /// `b=` values of the session.
     pub bandwidths: Vec<String>,
-    /// `t=` values; empty is written as `0 0`.
+    /// `t=` values; `0 0` where there was none.
     pub times: Vec<String>,
     /// `a=` lines of the session.
     pub attributes: Vec<Attribute>,
@@ -98,7 +101,7 @@ impl Sdp {
             session_name: "-".to_owned(),
             connection: Some(Connection { address: address.to_owned() }),
             bandwidths: Vec::new(),
-            times: Vec::new(),
+            times: vec![UNBOUNDED.to_owned()],
             attributes: Vec::new(),
             media: Vec::new(),
         }
@@ -137,10 +140,7 @@ impl fmt::Display for Sdp {
         write!(f, "s={}\r\n", if self.session_name.is_empty() { "-" } else { &self.session_name })?;
         write_connection(f, self.connection.as_ref())?;
         write_all(f, "b", &self.bandwidths)?;
-        match self.times.is_empty() {
-            true => f.write_str("t=0 0\r\n")?,
-            false => write_all(f, "t", &self.times)?,
-        }
+        write_all(f, "t", &self.times)?;
         write_all(f, "a", &self.attributes)?;
         self.media.iter().try_for_each(|media| write!(f, "{media}"))
     }

@@ -302,12 +302,11 @@ fn same_opt(a: Option<&str>, b: Option<&str>) -> bool {
 /// A parameter in both must agree; `user`, `ttl`, `method`, `maddr` and `transport` must be in both or in neither.
 fn same_params(a: &Uri<'_>, b: &Uri<'_>) -> bool {
     let telling = ["user", "ttl", "method", "maddr", "transport"];
-    let agrees = |name: &str, value: &str, other: &Uri<'_>| match other.param(name) {
-        Some(there) => unescape(there).eq_ignore_ascii_case(&unescape(value)),
-        None => !telling.iter().any(|t| t.eq_ignore_ascii_case(name)),
+    let agrees = |name: &str, one: &Uri<'_>, other: &Uri<'_>| match (one.param(name), other.param(name)) {
+        (Some(here), Some(there)) => unescape(there).eq_ignore_ascii_case(&unescape(here)),
+        _ => !telling.iter().any(|t| t.eq_ignore_ascii_case(name)),
     };
-    a.params.iter().all(|(name, value)| agrees(name, value.unwrap_or(""), b))
-        && b.params.iter().all(|(name, value)| agrees(name, value.unwrap_or(""), a))
+    a.params.iter().all(|(name, _)| agrees(name, a, b)) && b.params.iter().all(|(name, _)| agrees(name, b, a))
 }
 
 fn same_headers(a: &str, b: &str) -> bool {

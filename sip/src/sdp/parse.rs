@@ -9,6 +9,7 @@ pub(super) fn parse(text: &str) -> Result<Sdp, SdpError> {
     }
     let mut sdp = Sdp::new(0, 0, "");
     sdp.connection = None;
+    sdp.times.clear();
     let mut origin = None;
     let mut lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
     if lines.next() != Some("v=0") {
@@ -25,6 +26,9 @@ pub(super) fn parse(text: &str) -> Result<Sdp, SdpError> {
             "m" => sdp.media.push(parse_media(value).ok_or(SdpError::Media)?),
             _ => take(&mut sdp, letter, value)?,
         }
+    }
+    if sdp.times.is_empty() {
+        sdp.times.push(super::UNBOUNDED.to_owned());
     }
     sdp.origin = origin.ok_or(SdpError::Origin)?;
     Ok(sdp)

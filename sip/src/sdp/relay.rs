@@ -60,7 +60,7 @@ pub fn rewrite(theirs: &Sdp, ours: &Ours<'_>) -> Sdp {
         session_name: "-".to_owned(),
         connection: Some(Connection { address: ours.address.to_owned() }),
         bandwidths: theirs.bandwidths.clone(),
-        times: Vec::new(),
+        times: vec![super::UNBOUNDED.to_owned()],
         attributes: kept(&theirs.attributes).filter(|a| super::Direction::parse(&a.name).is_none()).collect(),
         media: media.collect(),
     }

@@ -31,6 +31,16 @@ impl ClientKey {
         write_client(&mut text, message);
         Self(text.into())
     }
+
+    /// The branch of our Via.
+    pub fn branch(&self) -> &str {
+        self.0.rsplit(' ').next().unwrap_or("")
+    }
+
+    /// The request's method.
+    pub fn method(&self) -> Method {
+        Method::parse(self.0.split(' ').nth(1).unwrap_or(""))
+    }
 }
 
 impl ServerKey {
