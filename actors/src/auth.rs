@@ -1,0 +1,27 @@
+//! What is answered to a request that was not admitted.
+
+use tandem_sip::digest::challenges;
+use tandem_sip::header::Header;
+use tandem_sip::message::Message;
+use tandem_sip::transaction::ServerKey;
+use tandem_switching::admission::Admission;
+
+use crate::endpoint::Serving;
+
+/// Challenges (401, SHA-256 first) or refuses.
+pub(crate) fn deny(serving: &mut Serving, key: &ServerKey, request: &Message, denied: Admission) {
+    match denied {
+        Admission::Admitted(_) => {}
+        Admission::Challenged { realm, stale } => {
+            let nonce = serving.shared.nonces.issue(&realm, serving.shared.now().cluster.0);
+            let [sha256, md5] = challenges(&realm, &nonce, stale);
+            serving.answer(key, request, 401, |r| {
+                r.header(Header::WwwAuthenticate, &sha256).header(Header::WwwAuthenticate, &md5)
+            });
+        }
+        Admission::Refused { status, reason } => {
+            metrics::counter!("tandem_auth_failures_total", "reason" => reason).increment(1);
+            serving.answer(key, request, status, |r| r);
+        }
+    }
+}

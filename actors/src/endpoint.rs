@@ -1,0 +1,368 @@
+//! The endpoint: owns the transaction table; everything that SIP says enters and leaves here.
+//!
+//! Supervised by `Node`. When it dies, open transactions are lost (phones retransmit, calls hear of no answer in
+//! time) and nothing else: calls, registrations and media live elsewhere.
+//!
+//! A packet's way: transport -> [`Order::Incoming`] -> scan -> owner of its call (another node's messages leave here
+//! whole) -> transaction -> in-dialog requests to their call, new ones to [`crate::invite`] or [`crate::register`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tandem_sip::build::ResponseBuilder;
+use tandem_sip::header::Header;
+use tandem_sip::message::Message;
+use tandem_sip::method::Method;
+use tandem_sip::transaction::{ClientKey, Key, Limits, Output, Peer, ServerKey, Table, Timers};
+use tandem_state::{CallId, Flow, LegId, NodeId, Transport};
+use tandem_switching::admission::CallRates;
+use tandem_switching::call;
+use tokio::task::JoinHandle;
+
+use crate::ids::drawn_by;
+use crate::shared::Shared;
+use crate::wire::{Tell, encode};
+
+/// Messages that wait for the endpoint at most; more are dropped like packets on a full link.
+pub(crate) const WAITING_MAX: u64 = 20_000;
+
+/// What the endpoint is told.
+pub(crate) enum Order {
+    /// A message came.
+    Incoming {
+        /// By this flow.
+        flow: Flow,
+        /// The whole of it.
+        bytes: Bytes,
+    },
+    /// A connection of this node closed.
+    Closed {
+        /// Which.
+        flow: Flow,
+    },
+    /// Another node lost a flow.
+    FlowLost {
+        /// Which.
+        flow: Flow,
+    },
+    /// Answer a server transaction.
+    Respond {
+        /// Which.
+        key: ServerKey,
+        /// With what.
+        message: Message,
+    },
+    /// Open a client transaction.
+    Request {
+        /// The request.
+        message: Message,
+        /// By which way.
+        flow: Flow,
+    },
+    /// The armed timer fired.
+    Timer,
+}
+
+/// See the module.
+pub(crate) struct Endpoint;
+
+/// A flow as the transaction table's peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FlowPeer(pub(crate) Flow);
+
+impl Peer for FlowPeer {
+    fn is_reliable(&self) -> bool {
+        self.0.transport != Transport::Udp
+    }
+}
+
+/// What the endpoint holds.
+pub(crate) struct Serving {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) table: Table<FlowPeer>,
+    pub(crate) rates: CallRates,
+    /// INVITE transactions that a CANCEL may name, with their calls.
+    pub(crate) invites: HashMap<ServerKey, CallId>,
+    timer: Option<(u64, JoinHandle<()>)>,
+}
+
+impl Actor for Endpoint {
+    type Msg = Order;
+    type State = Serving;
+    type Arguments = Arc<Shared>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Order>,
+        shared: Arc<Shared>,
+    ) -> Result<Serving, ActorProcessingErr> {
+        shared.set_endpoint(myself);
+        shared.endpoint_depth.store(0, Ordering::Relaxed);
+        let table = Table::new(Limits::default(), Timers::default(), shared.ids.seed());
+        Ok(Serving { shared, table, rates: CallRates::default(), invites: HashMap::new(), timer: None })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Order>,
+        order: Order,
+        serving: &mut Serving,
+    ) -> Result<(), ActorProcessingErr> {
+        serving.obey(order);
+        serving.drain();
+        serving.arm(&myself);
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Order>, serving: &mut Serving) -> Result<(), ActorProcessingErr> {
+        if let Some((_, timer)) = serving.timer.take() {
+            timer.abort();
+        }
+        Ok(())
+    }
+}
+
+impl Serving {
+    fn obey(&mut self, order: Order) {
+        let now_ms = self.shared.now().steady_ms;
+        match order {
+            Order::Incoming { flow, bytes } => {
+                self.shared.endpoint_depth.fetch_sub(1, Ordering::Relaxed);
+                self.incoming(now_ms, flow, bytes);
+            }
+            Order::Closed { flow } => self.closed(now_ms, &flow),
+            Order::FlowLost { flow } => self.table.transport_error(now_ms, &FlowPeer(flow)),
+            Order::Respond { key, message } => self.respond(now_ms, &key, message),
+            Order::Request { message, flow } => self.request(now_ms, message, flow),
+            Order::Timer => {
+                self.timer = None;
+                self.table.handle_timeout(now_ms);
+            }
+        }
+    }
+
+    fn incoming(&mut self, now_ms: u64, flow: Flow, bytes: Bytes) {
+        let message = match Message::parse(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::debug!(%error, remote = %flow.remote, "not a SIP message");
+                metrics::counter!("tandem_sip_malformed_total").increment(1);
+                return;
+            }
+        };
+        let message = if message.is_request() { message.stamped(flow.remote) } else { message };
+        count_incoming(&message, flow.transport);
+        match self.owner_elsewhere(&message) {
+            Some(owner) => self.pass_on(owner, &flow, &message),
+            None => self.table.receive(now_ms, FlowPeer(flow), message),
+        }
+    }
+
+    /// The node that owns the call of a message, if that is not this one.
+    fn owner_elsewhere(&self, message: &Message) -> Option<NodeId> {
+        let leg = named_leg(message)?;
+        if self.shared.leg(leg).is_some() {
+            return None;
+        }
+        let view = self.shared.cluster.view();
+        let recorded =
+            view.legs.get(&leg).and_then(|record| view.calls.get(&record.call)).map(|call| call.owner);
+        let owner = recorded.unwrap_or_else(|| drawn_by(leg));
+        (owner != self.shared.node && view.nodes.contains_key(&owner)).then_some(owner)
+    }
+
+    fn pass_on(&self, owner: NodeId, flow: &Flow, message: &Message) {
+        metrics::counter!("tandem_sip_passed_on_total").increment(1);
+        if flow.node != self.shared.node {
+            // It was passed on to us already: two nodes that each take the other for the owner must not play ball.
+            return;
+        }
+        let tell = Tell::Received { flow: flow.clone(), bytes: message.bytes().to_vec() };
+        if let Err(error) = self.shared.cluster.tell_peer(owner, encode(&tell)) {
+            tracing::debug!(%error, %owner, "a message was not passed on to its call's owner");
+        }
+    }
+
+    fn closed(&mut self, now_ms: u64, flow: &Flow) {
+        self.table.transport_error(now_ms, &FlowPeer(flow.clone()));
+        for registration in self.shared.registrations_over(flow) {
+            let _ = registration.send(tandem_switching::registration::Input::ConnectionClosed);
+        }
+    }
+
+    pub(crate) fn respond(&mut self, now_ms: u64, key: &ServerKey, message: Message) {
+        if let Some(status) = message.status() {
+            metrics::counter!("tandem_sip_responses_total", "code" => status.to_string()).increment(1);
+            if status >= 200 {
+                self.invites.remove(key);
+            }
+        }
+        if self.table.respond(now_ms, key, message).is_err() {
+            tracing::debug!(?key, "a response came too late for its transaction");
+        }
+    }
+
+    fn request(&mut self, now_ms: u64, message: Message, flow: Flow) {
+        metrics::counter!("tandem_sip_requests_sent_total", "method" => message.method().as_str().to_owned())
+            .increment(1);
+        if let Err(refused) = self.table.send_request(now_ms, message, FlowPeer(flow)) {
+            tracing::debug!(?refused, "a request was not sent");
+            metrics::counter!("tandem_sip_overload_total").increment(1);
+        }
+    }
+
+    /// Carries out what the table asks for, until it asks for nothing.
+    fn drain(&mut self) {
+        while let Some(output) = self.table.poll_output() {
+            match output {
+                Output::Send { peer, bytes } => {
+                    if self.shared.send(&peer.0, bytes).is_err() {
+                        let now_ms = self.shared.now().steady_ms;
+                        self.table.transport_error(now_ms, &peer);
+                    }
+                }
+                Output::Request { key, message, peer } => self.new_request(key, message, peer.0),
+                Output::Response { message, .. } => {
+                    self.to_call(&message, |leg, message| call::Input::Response { leg, message })
+                }
+                Output::Ack { message, .. } => {
+                    self.to_call(&message, |leg, message| call::Input::Acknowledged { leg, message })
+                }
+                Output::Cancel { invite, .. } => self.cancelled(&invite),
+                Output::Timeout { key: Key::Client(key) }
+                | Output::TransportError { key: Key::Client(key) } => {
+                    self.unanswered(&key);
+                }
+                // A refusal of ours that was never acknowledged, or could not be sent: nobody waits for it.
+                Output::Timeout { key: Key::Server(_) } | Output::TransportError { key: Key::Server(_) } => {}
+                Output::Stray { .. } => metrics::counter!("tandem_sip_stray_responses_total").increment(1),
+            }
+        }
+    }
+
+    fn to_call(&self, message: &Message, input: impl FnOnce(LegId, Message) -> call::Input) {
+        let Some(leg) = named_leg(message) else { return };
+        if let Some(slot) = self.shared.leg(leg) {
+            let _ = slot.send(input(leg, message.clone()));
+        }
+    }
+
+    fn cancelled(&mut self, invite: &ServerKey) {
+        let slot = self.invites.get(invite).and_then(|call| self.shared.call(*call));
+        if let Some(slot) = slot {
+            let _ = slot.send(call::Input::Cancelled);
+        }
+    }
+
+    /// A transaction ended without a final response.
+    fn unanswered(&mut self, key: &ClientKey) {
+        let Some(leg) = call::branch_leg(key.branch()) else { return };
+        let Some(slot) = self.shared.leg(leg) else { return };
+        let cseq =
+            key.branch().rsplit_once('-').and_then(|(_, hex)| u32::from_str_radix(hex, 16).ok()).unwrap_or(0);
+        let _ = slot.send(call::Input::Unanswered { leg, method: key.method().clone(), cseq });
+    }
+
+    /// A request that made a server transaction.
+    fn new_request(&mut self, key: ServerKey, message: Message, flow: Flow) {
+        if message.to().tag().is_some() {
+            return self.in_dialog(key, message, flow);
+        }
+        match message.method() {
+            Method::Register => crate::register::register(self, key, message, flow),
+            Method::Invite => crate::invite::invite(self, key, message, flow),
+            Method::Options => self.answer(&key, &message, 200, |r| r.header(Header::Allow, ALLOW)),
+            Method::Cancel | Method::Bye => self.answer(&key, &message, 481, |r| r),
+            Method::Ack => {}
+            _ => self.answer(&key, &message, 405, |r| r.header(Header::Allow, ALLOW)),
+        }
+    }
+
+    fn in_dialog(&mut self, key: ServerKey, message: Message, flow: Flow) {
+        let target = named_leg(&message).and_then(|leg| Some((leg, self.shared.leg(leg)?)));
+        let Some((leg, slot)) = target else {
+            return self.answer(&key, &message, 481, |r| r);
+        };
+        let refused = message.clone();
+        if slot.send(call::Input::Request { leg, key: key.clone(), message, flow }).is_err() {
+            self.answer(&key, &refused, 503, |r| r.header(Header::RetryAfter, "1"));
+        }
+    }
+
+    /// Answers outside of any call.
+    pub(crate) fn answer(
+        &mut self,
+        key: &ServerKey,
+        request: &Message,
+        status: u16,
+        more: impl FnOnce(ResponseBuilder) -> ResponseBuilder,
+    ) {
+        let now_ms = self.shared.now().steady_ms;
+        if let Some(response) = build(&self.shared, request, status, more) {
+            self.respond(now_ms, key, response);
+        }
+    }
+
+    fn arm(&mut self, myself: &ActorRef<Order>) {
+        let Some(deadline) = self.table.poll_timeout() else { return };
+        if let Some((armed, timer)) = &self.timer {
+            if *armed <= deadline {
+                return;
+            }
+            timer.abort();
+        }
+        let wait = Duration::from_millis(deadline.saturating_sub(self.shared.now().steady_ms));
+        let actor = myself.clone();
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let _ = actor.cast(Order::Timer);
+        });
+        self.timer = Some((deadline, timer));
+    }
+}
+
+/// What this switch takes outside of dialogs.
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";
+
+/// A response of the switch itself, `None` if the request can't be answered (its values would not build a message).
+pub(crate) fn build(
+    shared: &Shared,
+    request: &Message,
+    status: u16,
+    more: impl FnOnce(ResponseBuilder) -> ResponseBuilder,
+) -> Option<Message> {
+    let tag = shared.ids.leg().to_string();
+    more(ResponseBuilder::to(request, status, &tag))
+        .header(Header::Server, &shared.settings.product)
+        .build()
+        .ok()
+}
+
+/// The leg that a message names: in the branch of a response to us, or in our tag of a request to us.
+fn named_leg(message: &Message) -> Option<LegId> {
+    if message.is_response() {
+        return call::branch_leg(message.via_top().branch?);
+    }
+    call::leg_of_tag(message.to().tag()?)
+}
+
+fn count_incoming(message: &Message, transport: Transport) {
+    let transport = match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tls",
+        Transport::Ws => "ws",
+    };
+    if message.is_request() {
+        let method = match message.method() {
+            Method::Other(_) => "other".to_owned(),
+            method => method.as_str().to_owned(),
+        };
+        metrics::counter!("tandem_sip_requests_total", "method" => method, "transport" => transport)
+            .increment(1);
+    }
+}

@@ -1,0 +1,115 @@
+//! How machines' outputs are carried out.
+
+use std::sync::Arc;
+
+use tandem_media::quality::Impairment;
+use tandem_state::{CallId, Command, Quality};
+use tandem_switching::{Call, Now, Registration, call, registration};
+use tandem_transport::rtp::{Session, SessionCounters};
+
+use crate::endpoint::Order;
+use crate::machine_actor::Ports;
+use crate::shared::Shared;
+use crate::slot::Slot;
+
+/// A call's way to the world.
+pub(crate) struct CallPorts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) call: CallId,
+    pub(crate) media: Session,
+}
+
+impl Ports<Call> for CallPorts {
+    fn now(&self) -> Now {
+        self.shared.now()
+    }
+
+    fn carry_out(&self, slot: &Arc<Slot<Call>>, output: call::Output) {
+        match output {
+            call::Output::Respond { key, message } => self.shared.order(Order::Respond { key, message }),
+            call::Output::Request { message, flow } => self.shared.order(Order::Request { message, flow }),
+            call::Output::Send { message, flow } => {
+                // An ACK that is lost is asked for again by the far end's next 2xx.
+                let _ = self.shared.send(&flow, message.bytes().clone());
+            }
+            call::Output::Propose { what, command } => self.propose(slot, what, *command),
+            call::Output::SetMedia(plan) => {
+                if let Err(error) = self.media.apply(plan) {
+                    tracing::error!(call = %self.call, %error, "a media plan was not taken");
+                }
+            }
+            call::Output::CloseMedia => self.close_media(slot),
+            // All legs of a call are in the registry from its start to its end.
+            call::Output::Listen(_) => {}
+            call::Output::Forget(leg) => self.shared.forget_leg(leg),
+        }
+    }
+}
+
+impl CallPorts {
+    fn propose(&self, slot: &Arc<Slot<Call>>, what: call::Proposal, command: Command) {
+        let (shared, slot, call) = (Arc::clone(&self.shared), Arc::clone(slot), self.call);
+        tokio::spawn(async move {
+            let outcome = shared.propose(command).await;
+            if let Some(Err(refusal)) = &outcome {
+                tracing::info!(%call, ?what, %refusal, "the log refused");
+            }
+            if slot.send(call::Input::Proposed { what, outcome }).is_err() {
+                tracing::error!(%call, "the call's inbox is full");
+            }
+        });
+    }
+
+    /// The worker's last counters are worth a short wait; without them the CDR has no figures.
+    fn close_media(&self, slot: &Arc<Slot<Call>>) {
+        let (closing, slot) = (self.media.close(), Arc::clone(slot));
+        tokio::spawn(async move {
+            let counters = tokio::time::timeout(COUNTERS_WAIT, closing).await.ok().flatten();
+            let quality = counters.map(|counters| figures(&counters)).unwrap_or_default();
+            let _ = slot.send(call::Input::MediaFigures(quality));
+        });
+    }
+
+    /// Gives the ports back; closing again does nothing.
+    pub(crate) fn close(&self) {
+        drop(self.media.close());
+    }
+}
+
+/// How long the end of a call waits for its media figures.
+const COUNTERS_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The worse of both directions, as the CDR has it.
+fn figures(counters: &SessionCounters) -> Quality {
+    let mut packets = counters.ends.iter().map(|end| end.received.packets);
+    let (caller_packets, callee_packets) = (packets.next().unwrap_or(0), packets.sum());
+    let Some(worst) = counters.quality(Impairment::G711) else { return Quality::default() };
+    Quality {
+        mos_x100: u16::try_from(worst.mos_x100).unwrap_or(u16::MAX),
+        loss_ppm: worst.loss_ppm,
+        jitter_us: worst.jitter_us,
+        longest_gap_ms: worst.longest_gap_ms,
+        caller_packets,
+        callee_packets,
+    }
+}
+
+/// A registration's way to the world.
+pub(crate) struct RegistrationPorts {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Ports<Registration> for RegistrationPorts {
+    fn now(&self) -> Now {
+        self.shared.now()
+    }
+
+    fn carry_out(&self, slot: &Arc<Slot<Registration>>, output: registration::Output) {
+        let registration::Output::Propose(command) = output;
+        let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(slot));
+        tokio::spawn(async move {
+            let outcome = shared.propose(command).await;
+            let _ = slot.send(registration::Input::Proposed(outcome));
+        });
+    }
+}

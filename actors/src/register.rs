@@ -1,0 +1,127 @@
+//! REGISTER: who asks, what changes, and the answer once the log has it.
+
+use std::sync::Arc;
+
+use tandem_sip::header::Header;
+use tandem_sip::message::Message;
+use tandem_sip::transaction::ServerKey;
+use tandem_state::{Binding, ClusterTime, Flow, Refusal};
+use tandem_switching::admission::{Admission, User, authenticate};
+use tandem_switching::registrar::{self, Change, Plan, Source};
+use tandem_switching::registration::Input;
+
+use crate::auth;
+use crate::endpoint::{Order, Serving, build};
+use crate::shared::Shared;
+
+/// Takes a REGISTER outside of a dialog.
+pub(crate) fn register(serving: &mut Serving, key: ServerKey, message: Message, flow: Flow) {
+    let shared = Arc::clone(&serving.shared);
+    let view = shared.cluster.view();
+    let now = shared.now();
+    let user = match authenticate(&view, &shared.nonces, now, &message) {
+        Admission::Admitted(user) => user,
+        denied => return auth::deny(serving, &key, &message, denied),
+    };
+    if shared.is_draining() {
+        return serving.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, "2"));
+    }
+    let source = Source { user: &user, flow: &flow, node_epoch: shared.cluster.node_epoch() };
+    let changes = match registrar::plan(&view, now, &shared.bounds, &source, &message) {
+        Plan::Changes(changes) => changes,
+        Plan::Refused { status, min_expires_s } => {
+            let min = min_expires_s.map(|seconds| seconds.to_string());
+            return serving.answer(&key, &message, status, |r| r.maybe(Header::MinExpires, min.as_deref()));
+        }
+    };
+    if changes.iter().all(|change| refreshed(&shared, change)) {
+        let response = accepted(&shared, &user, &message);
+        let now_ms = now.steady_ms;
+        if let Some(response) = response {
+            serving.respond(now_ms, &key, response);
+        }
+        return;
+    }
+    tokio::spawn(async move {
+        let response = match carry_out(&shared, changes).await {
+            Ok(()) => accepted(&shared, &user, &message),
+            Err(failed) => failed.response(&shared, &message),
+        };
+        if let Some(message) = response {
+            shared.order(Order::Respond { key, message });
+        }
+    });
+}
+
+/// A refresh that changes nothing is told to its actor and costs no log entry; anything else is left to the log.
+fn refreshed(shared: &Shared, change: &Change) -> bool {
+    let Change::Refresh { id, expires_s } = change else { return false };
+    let Some(slot) = shared.find_registration(id) else { return true };
+    slot.send(Input::Refreshed { expires_s: *expires_s }).is_ok()
+}
+
+/// Why a REGISTER was not carried out.
+enum Failed {
+    Refused(Refusal),
+    Unknown,
+}
+
+impl Failed {
+    fn response(&self, shared: &Shared, request: &Message) -> Option<Message> {
+        let (status, retry) = match self {
+            Failed::Refused(Refusal::StaleRevision { .. } | Refusal::OutOfOrder) => (500, Some("1")),
+            Failed::Refused(Refusal::LimitReached { .. }) => (503, Some("60")),
+            Failed::Refused(Refusal::NoExtension(_) | Refusal::NoTenant(_)) => (403, None),
+            Failed::Refused(Refusal::Invalid { .. }) => (400, None),
+            Failed::Refused(_) => (503, Some("5")),
+            Failed::Unknown => (503, Some("2")),
+        };
+        build(shared, request, status, |r| r.maybe(Header::RetryAfter, retry))
+    }
+}
+
+/// All changes in order; the first that fails ends it (what was done before stays: each binding stands alone).
+async fn carry_out(shared: &Arc<Shared>, changes: Vec<Change>) -> Result<(), Failed> {
+    for change in changes {
+        match change {
+            Change::Refresh { .. } => {
+                refreshed(shared, &change);
+            }
+            Change::Bind { expires_s, command, .. } => {
+                let tandem_state::Command::Bind { binding: spec, .. } = (*command).clone() else { continue };
+                let reply = commit(shared, *command).await?;
+                let Some(revision) = registrar::bound_revision(&reply) else { continue };
+                let now = shared.now();
+                let coarse_ms = now.steady_ms.saturating_add(spec.expires.since_ms(now.cluster));
+                let binding = Binding { spec, revision, since: now.cluster };
+                let slot = shared.registration(&binding, coarse_ms);
+                let _ = slot.send(Input::Bound { revision, expires_s: Some(expires_s), coarse_ms });
+            }
+            Change::Unbind { command, .. } => match commit(shared, *command).await {
+                Ok(_) | Err(Failed::Refused(Refusal::NoBinding)) => {}
+                Err(failed) => return Err(failed),
+            },
+        }
+    }
+    Ok(())
+}
+
+async fn commit(shared: &Shared, command: tandem_state::Command) -> Result<tandem_state::Reply, Failed> {
+    match shared.propose(command).await {
+        Some(Ok(reply)) => Ok(reply),
+        Some(Err(refusal)) => Err(Failed::Refused(refusal)),
+        None => Err(Failed::Unknown),
+    }
+}
+
+/// 200 with every binding of the address of record (RFC 3261 section 10.3 step 8).
+fn accepted(shared: &Shared, user: &User, request: &Message) -> Option<Message> {
+    let view = shared.cluster.view();
+    let now = shared.now().cluster;
+    let bindings: Vec<(Binding, ClusterTime)> = view
+        .bindings_of(user.tenant, &user.party.number)
+        .map(|binding| (binding.clone(), shared.exact_expiry(binding).unwrap_or(binding.spec.expires)))
+        .collect();
+    let contacts = registrar::contact_values(&bindings, now);
+    build(shared, request, 200, |r| contacts.iter().fold(r, |r, contact| r.header(Header::Contact, contact)))
+}

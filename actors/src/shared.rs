@@ -1,0 +1,394 @@
+//! What all actors of a node share: handles to the cluster, the sockets and the media workers, and the registries that
+//! find the machine of a leg, call or binding.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use ractor::ActorRef;
+use tandem_cluster::Cluster;
+use tandem_sip::digest::NonceKey;
+use tandem_state::{
+    Binding, CallId, Cause, ClusterTime, Command, Flow, LegId, NodeId, Outcome, Principal, TenantId,
+};
+use tandem_switching::registration::BindingId;
+use tandem_switching::{Call, Machine, Now, Registration, call, registrar};
+use tandem_transport::rtp::{Engine, SessionId};
+use tandem_transport::sip::SipTransport;
+
+use crate::endpoint::Order;
+use crate::ids::Ids;
+use crate::ports::{CallPorts, RegistrationPorts};
+use crate::slot::Slot;
+use crate::tenants::{Adopt, Child, hang_up_outputs};
+use crate::wire::{Tell, encode};
+
+/// See the module.
+pub(crate) struct Shared {
+    pub(crate) cluster: Cluster,
+    pub(crate) node: NodeId,
+    pub(crate) transport: SipTransport,
+    pub(crate) media: Engine,
+    pub(crate) ids: Ids,
+    pub(crate) nonces: NonceKey,
+    pub(crate) settings: call::Settings,
+    pub(crate) bounds: registrar::Bounds,
+    /// Calls that this node owns at most.
+    pub(crate) calls_max: usize,
+    pub(crate) draining: AtomicBool,
+    pub(crate) endpoint_depth: AtomicU64,
+    started: std::time::Instant,
+    fixtures: PathBuf,
+    fixtures_kept: AtomicU64,
+    endpoint: RwLock<Option<ActorRef<Order>>>,
+    tenants: RwLock<Option<ActorRef<Adopt>>>,
+    legs: RwLock<HashMap<LegId, Arc<Slot<Call>>>>,
+    calls: RwLock<HashMap<CallId, CallEntry>>,
+    registrations: RwLock<HashMap<BindingId, RegistrationEntry>>,
+}
+
+#[derive(Clone)]
+struct CallEntry {
+    slot: Arc<Slot<Call>>,
+    ports: Arc<CallPorts>,
+    tenant: TenantId,
+}
+
+#[derive(Clone)]
+struct RegistrationEntry {
+    slot: Arc<Slot<Registration>>,
+    ports: Arc<RegistrationPorts>,
+    flow: Flow,
+}
+
+/// Panicking inputs kept on disk at most, so that a flood of them can't fill it.
+const FIXTURES_MAX: u64 = 100;
+
+/// What `Shared` is made of.
+pub(crate) struct Parts {
+    pub(crate) cluster: Cluster,
+    pub(crate) transport: SipTransport,
+    pub(crate) media: Engine,
+    pub(crate) ids: Ids,
+    pub(crate) nonces: NonceKey,
+    pub(crate) settings: call::Settings,
+    pub(crate) bounds: registrar::Bounds,
+    pub(crate) calls_max: usize,
+    pub(crate) fixtures: PathBuf,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Shared {
+            node: parts.cluster.node_id(),
+            cluster: parts.cluster,
+            transport: parts.transport,
+            media: parts.media,
+            ids: parts.ids,
+            nonces: parts.nonces,
+            settings: parts.settings,
+            bounds: parts.bounds,
+            calls_max: parts.calls_max,
+            draining: AtomicBool::new(false),
+            endpoint_depth: AtomicU64::new(0),
+            started: std::time::Instant::now(),
+            fixtures: parts.fixtures,
+            fixtures_kept: AtomicU64::new(0),
+            endpoint: RwLock::default(),
+            tenants: RwLock::default(),
+            legs: RwLock::default(),
+            calls: RwLock::default(),
+            registrations: RwLock::default(),
+        }
+    }
+
+    /// The time on both clocks.
+    pub(crate) fn now(&self) -> Now {
+        let steady_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { steady_ms, cluster: self.cluster.now() }
+    }
+
+    // ---- actors ----------------------------------------------------------------------------------------------------
+
+    pub(crate) fn set_endpoint(&self, actor: ActorRef<Order>) {
+        *write(&self.endpoint) = Some(actor);
+    }
+
+    pub(crate) fn set_tenants(&self, actor: ActorRef<Adopt>) {
+        *write(&self.tenants) = Some(actor);
+    }
+
+    /// Gives the endpoint an order. Between its death and its successor orders are lost, as on a lossy network.
+    pub(crate) fn order(&self, order: Order) {
+        if let Some(endpoint) = read(&self.endpoint).as_ref() {
+            let _ = endpoint.cast(order);
+        }
+    }
+
+    fn adopt(&self, tenant: TenantId, child: Child) {
+        if let Some(tenants) = read(&self.tenants).as_ref() {
+            let _ = tenants.cast(Adopt::Child(tenant, child));
+        }
+    }
+
+    /// What a tenant's new supervisor has to start again.
+    pub(crate) fn children_of(&self, tenant: TenantId) -> Vec<Child> {
+        self.all_children()
+            .into_iter()
+            .filter(|(owner, _)| *owner == tenant)
+            .map(|(_, child)| child)
+            .collect()
+    }
+
+    /// Every machine that should have an actor.
+    pub(crate) fn all_children(&self) -> Vec<(TenantId, Child)> {
+        let mut children: Vec<(TenantId, Child)> = Vec::new();
+        for entry in read(&self.calls).values() {
+            children.push((entry.tenant, Child::Call(Arc::clone(&entry.slot), Arc::clone(&entry.ports))));
+        }
+        for (id, entry) in read(&self.registrations).iter() {
+            let child = Child::Registration(id.clone(), Arc::clone(&entry.slot), Arc::clone(&entry.ports));
+            children.push((id.tenant, child));
+        }
+        children
+    }
+
+    /// The call whose media a session carries.
+    pub(crate) fn call_of_session(&self, session: SessionId) -> Option<(CallId, Arc<Slot<Call>>)> {
+        let registry = read(&self.calls);
+        let (id, entry) = registry.iter().find(|(_, entry)| entry.ports.media.id() == session)?;
+        Some((*id, Arc::clone(&entry.slot)))
+    }
+
+    // ---- calls -----------------------------------------------------------------------------------------------------
+
+    /// Takes a new call into the registry and has it started.
+    pub(crate) fn start_call(&self, call: Call, ports: CallPorts) {
+        let (id, tenant) = (call.id(), call.tenant());
+        let legs: Vec<LegId> = call.leg_ids().collect();
+        let slot = Arc::new(Slot::new(call));
+        let ports = Arc::new(ports);
+        {
+            let mut registry = write(&self.legs);
+            for leg in legs {
+                registry.insert(leg, Arc::clone(&slot));
+            }
+        }
+        let entry = CallEntry { slot: Arc::clone(&slot), ports: Arc::clone(&ports), tenant };
+        write(&self.calls).insert(id, entry);
+        self.adopt(tenant, Child::Call(slot, ports));
+    }
+
+    pub(crate) fn call(&self, id: CallId) -> Option<Arc<Slot<Call>>> {
+        read(&self.calls).get(&id).map(|entry| Arc::clone(&entry.slot))
+    }
+
+    pub(crate) fn call_ids(&self) -> Vec<CallId> {
+        read(&self.calls).keys().copied().collect()
+    }
+
+    pub(crate) fn calls_count(&self) -> usize {
+        read(&self.calls).len()
+    }
+
+    pub(crate) fn leg(&self, leg: LegId) -> Option<Arc<Slot<Call>>> {
+        read(&self.legs).get(&leg).cloned()
+    }
+
+    pub(crate) fn forget_leg(&self, leg: LegId) {
+        write(&self.legs).remove(&leg);
+    }
+
+    /// The call's machine is finished: nothing of it stays.
+    pub(crate) fn call_ended(&self, slot: &Slot<Call>) {
+        let call = slot.machine();
+        let ports = write(&self.calls).remove(&call.id()).map(|entry| entry.ports);
+        let mut registry = write(&self.legs);
+        for leg in call.leg_ids() {
+            registry.remove(&leg);
+        }
+        drop(registry);
+        if let Some(ports) = ports {
+            ports.close();
+        }
+    }
+
+    /// Ends a call whose machine panics again and again: what it still says is sent, then its CDR is made without it.
+    pub(crate) fn abandon_call(
+        self: &Arc<Self>,
+        slot: &Arc<Slot<Call>>,
+        ports: &Arc<CallPorts>,
+        cause: Cause,
+    ) {
+        use crate::machine_actor::Ports;
+        for output in hang_up_outputs(slot, self.now(), cause) {
+            match output {
+                call::Output::Propose { .. } | call::Output::Listen(_) => {}
+                signalling => ports.carry_out(slot, signalling),
+            }
+        }
+        self.call_ended(slot);
+        self.end_in_log(ports.call);
+    }
+
+    /// Writes the CDR of a call that has no machine (any more), until the log has it.
+    pub(crate) fn end_in_log(self: &Arc<Self>, call: CallId) {
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            for _ in 0..END_TRIES_MAX {
+                let Some(epoch) = shared.cluster.view().calls.get(&call).map(|call| call.epoch) else {
+                    return;
+                };
+                let command = Command::EndCall { call, epoch, change: Default::default() };
+                if shared.propose(command).await.is_some() {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+            }
+        });
+    }
+
+    // ---- registrations -----------------------------------------------------------------------------------------------
+
+    /// The machine of a binding, made if there is none.
+    pub(crate) fn registration(
+        self: &Arc<Self>,
+        binding: &Binding,
+        expires_ms: u64,
+    ) -> Arc<Slot<Registration>> {
+        let spec = &binding.spec;
+        let id = BindingId { tenant: spec.tenant, number: spec.number.clone(), key: spec.key.clone() };
+        let mut registry = write(&self.registrations);
+        if let Some(entry) = registry.get_mut(&id).filter(|entry| !entry.slot.machine().is_finished()) {
+            entry.flow = spec.flow.clone();
+            return Arc::clone(&entry.slot);
+        }
+        let machine = Registration::new(id.clone(), self.cluster.node_epoch(), binding.revision, expires_ms);
+        let slot = Arc::new(Slot::new(machine));
+        let ports = Arc::new(RegistrationPorts { shared: Arc::clone(self) });
+        let entry =
+            RegistrationEntry { slot: Arc::clone(&slot), ports: Arc::clone(&ports), flow: spec.flow.clone() };
+        registry.insert(id.clone(), entry);
+        drop(registry);
+        self.adopt(id.tenant, Child::Registration(id, Arc::clone(&slot), ports));
+        slot
+    }
+
+    pub(crate) fn find_registration(&self, id: &BindingId) -> Option<Arc<Slot<Registration>>> {
+        read(&self.registrations).get(id).map(|entry| Arc::clone(&entry.slot))
+    }
+
+    pub(crate) fn registration_ids(&self) -> Vec<BindingId> {
+        read(&self.registrations).keys().cloned().collect()
+    }
+
+    pub(crate) fn registrations_count(&self) -> usize {
+        read(&self.registrations).len()
+    }
+
+    /// The bindings that were reached over a connection.
+    pub(crate) fn registrations_over(&self, flow: &Flow) -> Vec<Arc<Slot<Registration>>> {
+        let registry = read(&self.registrations);
+        registry.values().filter(|entry| entry.flow == *flow).map(|entry| Arc::clone(&entry.slot)).collect()
+    }
+
+    /// The binding's machine is finished; a newer one under the same id stays, and one that was told something in its
+    /// last moment is started again.
+    pub(crate) fn registration_ended(&self, id: &BindingId, slot: &Arc<Slot<Registration>>) {
+        let mut registry = write(&self.registrations);
+        let Some(entry) = registry.get(id).filter(|entry| Arc::ptr_eq(&entry.slot, slot)).cloned() else {
+            return;
+        };
+        if slot.is_idle() {
+            registry.remove(id);
+            return;
+        }
+        drop(registry);
+        self.adopt(id.tenant, Child::Registration(id.clone(), entry.slot, entry.ports));
+    }
+
+    /// When a binding ends exactly, in cluster time: known on the node that holds its flow.
+    pub(crate) fn exact_expiry(&self, binding: &Binding) -> Option<ClusterTime> {
+        let spec = &binding.spec;
+        let id = BindingId { tenant: spec.tenant, number: spec.number.clone(), key: spec.key.clone() };
+        let slot = self.find_registration(&id)?;
+        let now = self.now();
+        Some(now.cluster.plus_ms(slot.machine().expires_ms().saturating_sub(now.steady_ms)))
+    }
+
+    // ---- the log and the wire ------------------------------------------------------------------------------------------
+
+    /// Proposes for this node; `None` when the outcome is not known.
+    pub(crate) async fn propose(&self, command: Command) -> Option<Outcome> {
+        match self.cluster.propose(Principal::Node(self.node), None, command).await {
+            Ok(committed) => Some(committed.outcome),
+            Err(error) => {
+                tracing::warn!(%error, "a proposal has no outcome");
+                metrics::counter!("tandem_proposals_unknown_total").increment(1);
+                None
+            }
+        }
+    }
+
+    /// Sends a message by the node that holds its flow.
+    pub(crate) fn send(&self, flow: &Flow, bytes: Bytes) -> Result<(), SendFailed> {
+        if flow.node == self.node {
+            return self.send_here(flow, bytes);
+        }
+        let tell = Tell::Send { flow: flow.clone(), bytes: bytes.to_vec() };
+        self.cluster.tell_peer(flow.node, encode(&tell)).map_err(|error| {
+            tracing::debug!(%error, node = %flow.node, "a message for a flow was not passed on");
+            SendFailed
+        })
+    }
+
+    /// Sends a message by a flow of this node.
+    pub(crate) fn send_here(&self, flow: &Flow, bytes: Bytes) -> Result<(), SendFailed> {
+        self.transport.send(&crate::flow::path(flow), bytes).map_err(|error| {
+            tracing::debug!(%error, "a message was not sent");
+            metrics::counter!("tandem_sip_send_failures_total").increment(1);
+            SendFailed
+        })
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a panicking input for the developers, as text; phones' credentials are not in it (they are answered by
+    /// the endpoint, before any machine).
+    pub(crate) fn keep_fixture(&self, kind: &str, name: &str, poison: String) {
+        let count = self.fixtures_kept.fetch_add(1, Ordering::Relaxed);
+        if count >= FIXTURES_MAX {
+            return;
+        }
+        let path = self.fixtures.join(format!("{kind}-{name}-{count}.txt"));
+        let directory = self.fixtures.clone();
+        tokio::task::spawn_blocking(move || {
+            let kept = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&path, poison));
+            match kept {
+                Ok(()) => tracing::error!(file = %path.display(), "the input of the panic was kept"),
+                Err(error) => tracing::error!(%error, "the input of the panic could not be kept"),
+            }
+        });
+    }
+}
+
+/// How often the end of an abandoned call is proposed.
+const END_TRIES_MAX: u32 = 1_000;
+
+/// A message that did not leave; its transaction hears of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the message was not sent")]
+pub(crate) struct SendFailed;
+
+/// Registries are whole after a panic elsewhere: each change of them is one insert or remove.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
