@@ -344,6 +344,20 @@ fn an_unanswered_call_rings_until_the_caller_gives_up() {
 }
 
 #[test]
+fn a_call_that_nobody_answers_ends_after_a_minute_with_480() {
+    let (mut caller, mut callee) = two_phones();
+    let mut out = caller.call(&callee.account.number);
+    let mut inc = callee.incoming();
+    callee.answer(&mut inc, 180, "Ringing");
+    assert!(callee.hears("CANCEL", Duration::from_secs(75)), "the switch gives up by itself");
+    callee.refuse_cancelled(&inc);
+    caller.expect(&mut out, 480);
+    let cdr = DEMO.cdr(&caller.account, &callee.account.number);
+    assert_eq!(cdr["status"], "not_answered", "{cdr}");
+    assert!(cdr["duration_s"].as_u64().is_some_and(|seconds| (58..=65).contains(&seconds)), "{cdr}");
+}
+
+#[test]
 fn no_log_holds_a_password_or_token() {
     let (mut caller, mut out, mut callee, inc) = talking();
     caller.hang_up(&mut out);

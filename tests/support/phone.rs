@@ -417,14 +417,23 @@ impl Phone {
         let cancel = self.request("CANCEL");
         assert_eq!(cancel.branch(), call.invite.branch());
         self.reply(&cancel, 200, "OK");
-        let terminated = Message::response(&call.invite, 487, "Request Terminated", call.leg.tag());
-        self.respond(&call.invite, &terminated);
+        self.refuse_cancelled(call);
         cancel
     }
 
-    /// Whether a request of this method comes within this time; it stays unanswered.
+    /// Ends the INVITE of a call whose CANCEL was already seen.
+    pub fn refuse_cancelled(&mut self, call: &Call) {
+        let terminated = Message::response(&call.invite, 487, "Request Terminated", call.leg.tag());
+        self.respond(&call.invite, &terminated);
+    }
+
+    /// Whether a request of this method comes within this time; it is answered 200.
     pub fn hears(&mut self, method: &str, within: Duration) -> bool {
-        self.next(within, |m| m.method() == Some(method)).is_some()
+        let heard = self.next(within, |m| m.method() == Some(method));
+        if let Some(request) = &heard {
+            self.reply(request, 200, "OK");
+        }
+        heard.is_some()
     }
 
     /// Waits for the first message that fits; others stay for later.
