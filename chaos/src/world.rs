@@ -81,7 +81,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { length_ms: 6_000, mutant: Mutant::None, trace: false }
+        Options { length_ms: 3_000, mutant: Mutant::None, trace: false }
     }
 }
 

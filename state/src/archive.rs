@@ -63,11 +63,9 @@ impl StreamHead {
     /// The head after one more record; whoever fetches a segment walks it with this and compares.
     pub fn extend(&mut self, record: &ArchiveRecord) {
         use sha2::{Digest, Sha256};
-        let mut hasher = Sha256::new();
-        hasher.update(self.chain);
-        let hasher =
-            postcard::to_io(record, hasher).expect("a record has an encoding and a hasher takes all bytes");
-        self.chain = hasher.finalize().into();
+        let mut bytes = self.chain.to_vec();
+        bytes = postcard::to_extend(record, bytes).expect("every record has an encoding");
+        self.chain = Sha256::digest(&bytes).into();
         self.count = self.count.saturating_add(1);
     }
 }

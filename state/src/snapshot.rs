@@ -6,6 +6,8 @@
 
 mod layout1;
 
+use std::io::BufWriter;
+
 use imbl::OrdMap;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
@@ -69,8 +71,9 @@ impl State {
 
     /// SHA-256 over the state (derived tables left out): equal on all nodes at one log position.
     pub fn hash(&self) -> [u8; 32] {
-        let hasher = postcard::to_io(&Layout1Ref::of(self), Sha256::new());
-        hasher.expect("every state has an encoding and a hasher takes all bytes").finalize().into()
+        let hasher = BufWriter::with_capacity(16 * 1024, Sha256::new());
+        let hasher = postcard::to_io(&Layout1Ref::of(self), hasher).expect("every state has an encoding");
+        hasher.into_inner().expect("a hasher takes all bytes").finalize().into()
     }
 }
 

@@ -5,6 +5,7 @@
 //! gathered. After the working time come peace and the last checks.
 
 mod faults;
+mod leading;
 mod node;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,6 @@ use std::collections::BTreeMap;
 use tandem_state::{Command, Incarnation, NodeId, NodeRecord, Outcome, Proposal, Refusal, Role};
 
 use super::history::{History, request};
-use super::mutant::stamp;
 use super::trace::Trace;
 use super::{Failure, Options, Random, Report, View, Workload, checks};
 use node::Node;
@@ -260,75 +260,6 @@ impl<W: Workload> World<W> {
         Ok(())
     }
 
-    // ---- what the leader does ----
-
-    fn arrive(&mut self, proposal: Proposal) {
-        if self.leader.is_none() {
-            return;
-        }
-        if self.gathered.is_empty() {
-            self.after(1, 25, Happening::Commit(self.term));
-        }
-        self.gathered.push(proposal);
-    }
-
-    fn commit(&mut self, term: u64) {
-        let Some(leader) = self.leader.filter(|_| term == self.term) else { return };
-        let up = self.nodes.values().filter(|node| node.up).count();
-        if up * 2 <= self.nodes.len() {
-            self.after(50, 50, Happening::Commit(term));
-            return;
-        }
-        let stamp = stamp(self.now_ms, self.node(leader).clock_offset_ms);
-        let proposals = std::mem::take(&mut self.gathered);
-        let position = self.history.log.len() + 1;
-        let count = proposals.len();
-        self.trace
-            .line(self.now_ms, format_args!("position {position}: {count} proposals stamped {}", stamp.0));
-        self.history.log.push(tandem_state::Batch { stamp, proposals });
-        let alive: Vec<_> =
-            self.nodes.values().filter(|node| node.up).map(|n| (n.id, n.incarnation)).collect();
-        for (id, incarnation) in alive {
-            let slow = self.node(id).slow_until_ms > self.now_ms;
-            let most = if slow { 900 } else { 15 };
-            self.after(1, most, Happening::Advance(id, incarnation));
-        }
-    }
-
-    fn tick(&mut self) {
-        if let Some(leader) = self.leader
-            && self.node(leader).announced
-            && !self.is_peace()
-        {
-            self.propose(leader, Command::Tick);
-        }
-        self.after(200, 500, Happening::Tick);
-    }
-
-    fn elect(&mut self, term: u64) {
-        if self.leader.is_some() || term != self.term {
-            return;
-        }
-        let up: Vec<NodeId> = self.nodes.values().filter(|node| node.up).map(|node| node.id).collect();
-        if up.len() * 2 <= self.nodes.len() {
-            self.after(100, 300, Happening::Elect(term));
-            return;
-        }
-        let Some(leader) = self.random.pick(&up).copied() else { return };
-        self.leader = Some(leader);
-        self.elections += 1;
-        let offset = self.node(leader).clock_offset_ms;
-        self.trace
-            .line(self.now_ms, format_args!("n{} leads term {term}, its clock {offset:+} ms", leader.0));
-        if self.node(leader).announced {
-            let to = stamp(self.now_ms, offset);
-            self.propose(leader, Command::StepTime { to });
-        }
-        for command in std::mem::take(&mut self.genesis) {
-            self.propose(leader, command);
-        }
-    }
-
     // ---- what replicas do ----
 
     fn advance(&mut self, id: NodeId, incarnation: Incarnation) -> Result<(), Found> {
@@ -343,8 +274,9 @@ impl<W: Workload> World<W> {
                 self.answer_all(&entry.proposals, &applied.outcomes);
             }
             self.told(id, &applied);
-            checks::same_everywhere(&mut self.history, &self.nodes[&id].replica, applied)?;
-            if self.random.chance(60) {
+            let replica = &self.nodes.get(&id).expect("it has just applied").replica;
+            checks::same_everywhere(&mut self.history, replica, applied)?;
+            if self.random.chance(25) {
                 self.node(id).replica.save();
             }
         }
@@ -358,18 +290,6 @@ impl<W: Workload> World<W> {
         let view = View { node: id, incarnation: node.incarnation, now: state.time, state };
         for command in self.workload.applied(view, applied, &mut self.random) {
             self.propose(id, command);
-        }
-    }
-
-    fn answer_all(&mut self, proposals: &[Proposal], outcomes: &[Outcome]) {
-        for (proposal, outcome) in proposals.iter().zip(outcomes) {
-            let origin = proposal.origin;
-            let late = self.random.chance(40);
-            if late || self.random.chance(930) || self.is_peace() {
-                let most = if late { 800 } else { 20 };
-                let answer = Happening::Answer(origin.node, origin.incarnation, origin.seq, outcome.clone());
-                self.after(1, most, answer);
-            }
         }
     }
 

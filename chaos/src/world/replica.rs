@@ -36,7 +36,7 @@ impl Replica {
             let what = format!("position {position} goes from {time:?} to {:?}", self.state.time);
             return Err(("time never goes back", what));
         }
-        if position.is_multiple_of(8) {
+        if position.is_multiple_of(16) {
             self.check()?;
         }
         for record in &applied.archive {

@@ -6,10 +6,10 @@ use std::thread;
 use super::*;
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 240;
+const SEEDS: u64 = 200;
 
 /// Runs seeds on all cores; what failed, in order of seeds, and the sum of what happened.
-fn run_seeds(seeds: u64, options: Options) -> (Vec<Box<Failure>>, Vec<Report>) {
+fn run_seeds(seeds: u64, options: Options) -> (Vec<Failure>, Vec<Report>) {
     let next = AtomicU64::new(1);
     let work = || {
         let (mut failed, mut held) = (Vec::new(), Vec::new());
@@ -20,7 +20,7 @@ fn run_seeds(seeds: u64, options: Options) -> (Vec<Box<Failure>>, Vec<Report>) {
             }
             match run(seed, options) {
                 Ok(report) => held.push(report),
-                Err(failure) => failed.push(failure),
+                Err(failure) => failed.push(*failure),
             }
         }
     };

@@ -30,9 +30,10 @@ pub(super) fn never_resurrect(history: &History, replicas: &[&Replica]) -> Check
                 }
             }
             EventKind::RegistrationRemoved(binding, _) => {
-                if live.remove(&row(binding)).is_none() {
-                    return Err(format!("{:?} is removed at {} and was not there", row(binding), event.id));
-                }
+                let was = live.remove(&row(binding));
+                was.ok_or_else(|| {
+                    format!("{:?} is removed at {} and was not there", row(binding), event.id)
+                })?;
             }
             _ => {}
         }

@@ -7,7 +7,7 @@ use crate::world::history::History;
 use crate::world::replica::Replica;
 
 /// Positions between two comparisons of hashes.
-const HASH_EVERY: u64 = 8;
+const HASH_EVERY: u64 = 32;
 
 pub(super) fn same_as_the_first(history: &mut History, replica: &Replica, applied: Applied) -> Checked {
     let position = replica.state.position;

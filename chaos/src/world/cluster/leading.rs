@@ -1,0 +1,88 @@
+//! What the leader does: it gathers, stamps, commits and answers; and how somebody becomes it.
+
+use tandem_state::{Batch, Command, NodeId, Outcome, Proposal};
+
+use super::{Happening, World};
+use crate::world::Workload;
+use crate::world::mutant::stamp;
+
+impl<W: Workload> World<W> {
+    pub(super) fn arrive(&mut self, proposal: Proposal) {
+        if self.leader.is_none() {
+            return;
+        }
+        if self.gathered.is_empty() {
+            self.after(1, 25, Happening::Commit(self.term));
+        }
+        self.gathered.push(proposal);
+    }
+
+    pub(super) fn commit(&mut self, term: u64) {
+        let Some(leader) = self.leader.filter(|_| term == self.term) else { return };
+        let up = self.nodes.values().filter(|node| node.up).count();
+        if up * 2 <= self.nodes.len() {
+            self.after(50, 50, Happening::Commit(term));
+            return;
+        }
+        let stamp = stamp(self.now_ms, self.node(leader).clock_offset_ms);
+        let proposals = std::mem::take(&mut self.gathered);
+        let position = self.history.log.len() + 1;
+        let count = proposals.len();
+        self.trace
+            .line(self.now_ms, format_args!("position {position}: {count} proposals stamped {}", stamp.0));
+        self.history.log.push(Batch { stamp, proposals });
+        let alive: Vec<_> =
+            self.nodes.values().filter(|node| node.up).map(|n| (n.id, n.incarnation)).collect();
+        for (id, incarnation) in alive {
+            let slow = self.node(id).slow_until_ms > self.now_ms;
+            let most = if slow { 900 } else { 15 };
+            self.after(1, most, Happening::Advance(id, incarnation));
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        if let Some(leader) = self.leader
+            && self.node(leader).announced
+            && !self.is_peace()
+        {
+            self.propose(leader, Command::Tick);
+        }
+        self.after(200, 500, Happening::Tick);
+    }
+
+    pub(super) fn elect(&mut self, term: u64) {
+        if self.leader.is_some() || term != self.term {
+            return;
+        }
+        let up: Vec<NodeId> = self.nodes.values().filter(|node| node.up).map(|node| node.id).collect();
+        if up.len() * 2 <= self.nodes.len() {
+            self.after(100, 300, Happening::Elect(term));
+            return;
+        }
+        let Some(leader) = self.random.pick(&up).copied() else { return };
+        self.leader = Some(leader);
+        self.elections += 1;
+        let offset = self.node(leader).clock_offset_ms;
+        self.trace
+            .line(self.now_ms, format_args!("n{} leads term {term}, its clock {offset:+} ms", leader.0));
+        if self.node(leader).announced {
+            let to = stamp(self.now_ms, offset);
+            self.propose(leader, Command::StepTime { to });
+        }
+        for command in std::mem::take(&mut self.genesis) {
+            self.propose(leader, command);
+        }
+    }
+
+    pub(super) fn answer_all(&mut self, proposals: &[Proposal], outcomes: &[Outcome]) {
+        for (proposal, outcome) in proposals.iter().zip(outcomes) {
+            let origin = proposal.origin;
+            let late = self.random.chance(25);
+            if late || self.random.chance(930) || self.is_peace() {
+                let most = if late { 800 } else { 20 };
+                let answer = Happening::Answer(origin.node, origin.incarnation, origin.seq, outcome.clone());
+                self.after(1, most, answer);
+            }
+        }
+    }
+}
