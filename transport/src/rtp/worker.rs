@@ -37,6 +37,8 @@ const READS: usize = 1;
 const ROUND_US: u64 = 20_000;
 /// Rounds until every session was looked after once.
 const ROUNDS: usize = 50;
+/// Priority of the workers' threads: sound goes before signalling when the processors are full.
+const NICE: i32 = -10;
 /// The token of the eventfd by which orders are announced.
 const WAKE: u64 = u64::MAX;
 
@@ -102,6 +104,8 @@ pub(super) fn start(number: usize, around: Surroundings) -> io::Result<WorkerHan
 
 impl Worker {
     fn run(&mut self) {
+        // Of the calling thread only, on Linux. Without the right to do so (CAP_SYS_NICE) it stays as it is.
+        let _ = rustix::process::setpriority_process(None, NICE);
         let mut ready = Vec::with_capacity(READY_MAX);
         while !self.stopped {
             let turn = catch_unwind(AssertUnwindSafe(|| self.turn(&mut ready)));
