@@ -18,6 +18,7 @@ macro_rules! headers {
         }
 
         /// The same names without the text of `Other`: one byte in each scanned line.
+        #[allow(clippy::enum_variant_names)] // CallId is a name, not a stutter
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Id { $($variant,)* Other }
 
@@ -46,7 +47,7 @@ macro_rules! headers {
 
 headers! {
     Accept = "Accept": b"accept";
-    Alert = "Alert-Info": b"alert-info";
+    AlertInfo = "Alert-Info": b"alert-info";
     Allow = "Allow": b"allow";
     AllowEvents = "Allow-Events": b"allow-events" | b"u";
     AuthenticationInfo = "Authentication-Info": b"authentication-info";

@@ -39,6 +39,8 @@ struct Inner {
     start: Start,
     lines: Vec<Line>,
     body: usize,
+    /// The first value of the first Via line.
+    via: Span,
     cseq: CSeq,
 }
 
@@ -217,7 +219,7 @@ impl Message {
 
     /// The top Via as it was written.
     pub fn via_top_text(&self) -> &str {
-        self.values(Header::Via).next().unwrap_or("")
+        self.text(self.inner.via)
     }
 
     /// How many hops the message took.
@@ -268,6 +270,10 @@ impl Message {
 
     fn checked_addr(&self, name: Header<'_>) -> NameAddr<'_> {
         self.header(name).and_then(|v| NameAddr::parse(v).ok()).expect("checked by the scanner")
+    }
+
+    fn via_span(&self) -> std::ops::Range<usize> {
+        self.inner.via.range()
     }
 
     fn text(&self, span: Span) -> &str {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::params::{Params, find_outside};
+use crate::params::{Params, closing_quote, find_outside};
 use crate::uri::{Uri, UriError};
 
 /// An address with an optional display name and header parameters, borrowed from its header value.
@@ -43,7 +43,7 @@ impl<'a> NameAddr<'a> {
 
     fn quoted(value: &'a str) -> Result<Self, NameAddrError> {
         let inner = value.get(1..).ok_or(NameAddrError)?;
-        let end = closing_quote(inner).ok_or(NameAddrError)?;
+        let end = closing_quote(inner.as_bytes()).ok_or(NameAddrError)?;
         let display = inner.get(..end).ok_or(NameAddrError)?;
         let rest = inner.get(end.saturating_add(1)..).ok_or(NameAddrError)?.trim_start();
         Self::bracketed(display, rest.strip_prefix('<').ok_or(NameAddrError)?)
@@ -138,19 +138,6 @@ pub fn quote_display(name: &str) -> String {
         quoted.push(c);
     }
     quoted
-}
-
-fn closing_quote(text: &str) -> Option<usize> {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return Some(at),
-            _ => {}
-        }
-    }
-    None
 }
 
 /// Delta seconds: digits only; what does not fit 32 bits is the largest value (RFC 4475 section 3.1.2.4).

@@ -1,5 +1,7 @@
 //! `;name=value` lists and comma lists, as they stand in header values and URIs.
 
+use memchr::{memchr, memchr2, memchr3};
+
 /// A list of `;name=value` parameters, still as text. Cheap to copy; each look is a walk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Params<'a> {
@@ -86,26 +88,31 @@ impl<'a> Iterator for Split<'a> {
 
 /// Where `wanted` first stands outside of quotes and angle brackets.
 pub(crate) fn find_outside(text: &str, wanted: u8) -> Option<usize> {
-    let (mut quoted, mut escaped, mut angle) = (false, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        if quoted {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => quoted = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            _ if byte == wanted && !angle => return Some(at),
-            b'"' => quoted = true,
-            b'<' => angle = true,
-            b'>' => angle = false,
-            _ => {}
+    let bytes = text.as_bytes();
+    let mut at = 0_usize;
+    loop {
+        let hit = at.saturating_add(memchr3(wanted, b'"', b'<', bytes.get(at..)?)?);
+        let after = hit.saturating_add(1);
+        let inside = bytes.get(after..)?;
+        let skipped = match bytes.get(hit)? {
+            b'"' if wanted != b'"' => closing_quote(inside)?,
+            b'<' if wanted != b'<' => memchr(b'>', inside)?,
+            _ => return Some(hit),
+        };
+        at = after.saturating_add(skipped).saturating_add(1);
+    }
+}
+
+/// Where the quoted string ends that `inside` is the rest of.
+pub(crate) fn closing_quote(inside: &[u8]) -> Option<usize> {
+    let mut at = 0_usize;
+    loop {
+        let hit = at.saturating_add(memchr2(b'"', b'\\', inside.get(at..)?)?);
+        match inside.get(hit)? {
+            b'"' => return Some(hit),
+            _ => at = hit.saturating_add(2),
         }
     }
-    None
 }
 
 #[cfg(test)]

@@ -67,7 +67,9 @@ impl<'a> Uri<'a> {
         }
         let (scheme, rest) = text.split_once(':').ok_or(UriError::Scheme)?;
         let scheme = scheme_of(scheme).ok_or(UriError::Scheme)?;
-        if rest.bytes().any(|b| b <= b' ' || b == 0x7f || b"<>\"".contains(&b)) || !escapes_hold(rest) {
+        if rest.bytes().any(|b| b <= b' ' || b == 0x7f || matches!(b, b'<' | b'>' | b'"'))
+            || !escapes_hold(rest)
+        {
             return Err(UriError::Character);
         }
         match scheme {
@@ -257,7 +259,7 @@ fn is_host(host: &str) -> bool {
     if host.starts_with('[') {
         return unbracketed(host).parse::<Ipv6Addr>().is_ok();
     }
-    !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
 fn number(port: &str) -> Option<u16> {

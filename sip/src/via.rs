@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::message::is_token;
 use crate::params::{Params, find_outside};
 use crate::uri::{host_port, unbracketed};
 
@@ -112,8 +113,7 @@ fn protocol(head: &str) -> Result<(&str, &str), ViaError> {
     let rest = rest.trim();
     let end = rest.find([' ', '\t']).ok_or(ViaError)?;
     let (transport, sent_by) = rest.split_at_checked(end).ok_or(ViaError)?;
-    let token = transport.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
-    if token { Ok((transport, sent_by.trim())) } else { Err(ViaError) }
+    if transport.bytes().all(is_token) { Ok((transport, sent_by.trim())) } else { Err(ViaError) }
 }
 
 #[cfg(test)]

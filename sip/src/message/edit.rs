@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -47,10 +48,8 @@ fn is_param(item: &str, name: &str) -> bool {
 
 /// Puts `value` where the top Via stands and moves everything behind it, without scanning again.
 fn splice_top_via(message: &Message, value: &str) -> Message {
-    let old = message.via_top_text();
     let bytes = message.bytes();
-    let start = old.as_ptr().addr().saturating_sub(bytes.as_ptr().addr());
-    let end = start.saturating_add(old.len());
+    let Range { start, end } = message.via_span();
     let mut spliced = BytesMut::with_capacity(bytes.len().saturating_add(value.len()));
     spliced.extend_from_slice(bytes.get(..start).unwrap_or_default());
     spliced.extend_from_slice(value.as_bytes());
@@ -67,6 +66,7 @@ fn moved(message: &Message, bytes: Bytes, from: usize, to: usize) -> Message {
     let mut inner = (*message.inner).clone();
     inner.bytes = bytes;
     inner.body = shift(inner.body);
+    inner.via = shift_span(inner.via);
     for line in &mut inner.lines {
         line.name = shift_span(line.name);
         line.value = shift_span(line.value);

@@ -59,7 +59,14 @@ pub(super) fn scan(bytes: Bytes) -> Result<Inner, ParseError> {
     let head = Head::walk(&bytes)?;
     let bytes = cleaned(&bytes, &head)?;
     let start = start_line(&bytes, head.start_line.clone())?;
-    let inner = Inner { bytes, start: start.1, lines: head.lines, body: head.end, cseq: no_cseq() };
+    let inner = Inner {
+        bytes,
+        start: start.1,
+        lines: head.lines,
+        body: head.end,
+        via: Span::new(0, 0),
+        cseq: no_cseq(),
+    };
     finish(inner, start.0)
 }
 
@@ -239,15 +246,23 @@ fn finish(mut inner: Inner, method: Option<Method>) -> Result<Inner, ParseError>
     if one(&inner, Id::CallId, "Call-ID")?.is_empty() {
         return Err(ParseError::Invalid("Call-ID"));
     }
-    let via = inner.lines.iter().find(|line| line.id == Id::Via).ok_or(ParseError::Missing("Via"))?;
-    let via = Split::new(inner.text(via.value), b',').next().ok_or(ParseError::Invalid("Via"))?;
-    Via::parse(via).map_err(|_| ParseError::Invalid("Via"))?;
+    inner.via = top_via(&inner)?;
     let cseq = parse_cseq(one(&inner, Id::CSeq, "CSeq")?).ok_or(ParseError::Invalid("CSeq"))?;
     if method.is_some_and(|method| method != cseq.method) {
         return Err(ParseError::Invalid("CSeq"));
     }
     inner.cseq = cseq;
     Ok(inner)
+}
+
+fn top_via(inner: &Inner) -> Result<Span, ParseError> {
+    let line = inner.lines.iter().find(|line| line.id == Id::Via).ok_or(ParseError::Missing("Via"))?;
+    let text = inner.text(line.value);
+    let value = Split::new(text, b',').next().ok_or(ParseError::Invalid("Via"))?;
+    Via::parse(value).map_err(|_| ParseError::Invalid("Via"))?;
+    let offset = value.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+    let start = line.value.range().start.saturating_add(offset);
+    Ok(Span::new(start, start.saturating_add(value.len())))
 }
 
 fn one<'m>(inner: &'m Inner, id: Id, name: &'static str) -> Result<&'m str, ParseError> {
@@ -276,5 +291,6 @@ fn no_cseq() -> CSeq {
 
 /// RFC 3261 section 25.1 `token`.
 pub(crate) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }

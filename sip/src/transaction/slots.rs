@@ -15,7 +15,8 @@ use super::server_invite::ServerInvite;
 use super::server_non_invite::ServerNonInvite;
 use crate::message::Message;
 
-/// One of the four.
+/// One of the four, named as the RFC names them.
+#[allow(clippy::enum_variant_names)]
 #[derive(Clone, Debug)]
 pub(super) enum Machine {
     ClientInvite(ClientInvite),

@@ -1,7 +1,7 @@
 //! The table of a node's transactions: matches messages, owns the machines, is bounded.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use bytes::Bytes;
 
@@ -328,9 +328,8 @@ impl<P: Peer> Table<P> {
 
     /// A To-tag that is the same for each copy of a request (RFC 3261 section 8.2.7).
     fn stateless_tag(&self, request: &Message) -> String {
-        let mut hasher = self.seed.build_hasher();
-        (request.call_id(), request.via_top().branch, request.from().tag()).hash(&mut hasher);
-        format!("{:016x}", hasher.finish())
+        let names = (request.call_id(), request.via_top().branch, request.from().tag());
+        format!("{:016x}", self.seed.hash_one(names))
     }
 
     fn receive_response(&mut self, now_ms: u64, peer: P, response: Message) {
