@@ -1,0 +1,180 @@
+//! The HTTP API as a client sees it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tandem_api::{List, Problem};
+
+use crate::failure::{refused, usage};
+
+/// An answer must come within this.
+const TIMEOUT: Duration = Duration::from_secs(40);
+/// A connection must stand within this.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Items fetched at once.
+const PAGE: usize = 1000;
+
+/// A client of one cluster.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    /// Tried in turn.
+    bases: Vec<String>,
+    token: String,
+}
+
+impl Client {
+    /// A client of the nodes at `api` (URLs separated by commas), with the user's token.
+    pub(crate) fn from_environment(api: &str) -> anyhow::Result<Client> {
+        Client::new(api, token()?)
+    }
+
+    /// A client with a given token.
+    pub(crate) fn new(api: &str, token: String) -> anyhow::Result<Client> {
+        let bases: Vec<String> =
+            api.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
+        if let Some(odd) = bases.iter().find(|url| !url.starts_with("http://")) {
+            let todo = "give --api as http://HOST:PORT; TLS needs a proxy on this machine in this release";
+            return Err(usage(format!("not an API address: {odd:?}"), todo));
+        }
+        let http = reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT).no_proxy().build()?;
+        Ok(Client { http, bases, token })
+    }
+
+    /// Reads something.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> anyhow::Result<T> {
+        let response = self.send(Method::GET, path, |request| request.query(query)).await?;
+        response.json().await.with_context(|| format!("the answer to {path} can't be read"))
+    }
+
+    /// Sends something and reads the answer.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        let response = self.send(Method::POST, path, |request| request.query(query).json(body)).await?;
+        response.json().await.with_context(|| format!("the answer to {path} can't be read"))
+    }
+
+    /// Removes something.
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.send(Method::DELETE, path, |request| request).await.map(drop)
+    }
+
+    /// Whether a path answers with success, without a token's help.
+    pub(crate) async fn is_ok(&self, path: &str) -> bool {
+        self.send(Method::GET, path, |request| request).await.is_ok()
+    }
+
+    /// A whole list, page by page, up to `max` items.
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        max: usize,
+    ) -> anyhow::Result<List<T>> {
+        let (mut items, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let limit = PAGE.min(max - items.len()).max(1).to_string();
+            let mut query = query.to_vec();
+            query.push(("limit", &limit));
+            if let Some(cursor) = &cursor {
+                query.push(("cursor", cursor));
+            }
+            let page: List<T> = self.get(path, &query).await?;
+            items.extend(page.items);
+            cursor = page.next_cursor;
+            if cursor.is_none() || items.len() >= max {
+                return Ok(List { items, next_cursor: cursor });
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        shape: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> anyhow::Result<Response> {
+        let mut last = None;
+        for base in &self.bases {
+            let request = self.http.request(method.clone(), format!("{base}{path}")).bearer_auth(&self.token);
+            match shape(request).send().await {
+                Ok(response) => return judged(response).await,
+                Err(error) if error.is_connect() => last = Some(unreachable(base)),
+                Err(error) => return Err(error.without_url()).with_context(|| base.clone()),
+            }
+        }
+        Err(last.unwrap_or_else(|| usage("no API address", "give --api http://HOST:PORT")))
+    }
+}
+
+fn unreachable(base: &str) -> anyhow::Error {
+    let todo = "is the node running? Another node of the cluster answers as well: --api http://HOST:PORT or TANDEM_API";
+    refused(format!("no node answers at {base}"), todo)
+}
+
+async fn judged(response: Response) -> anyhow::Result<Response> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let todo = match status {
+        StatusCode::UNAUTHORIZED => "put a valid token into TANDEM_TOKEN or ~/.config/tandem/token",
+        StatusCode::SERVICE_UNAVAILABLE => "look at `tandem cluster status`, then try again",
+        _ => "",
+    };
+    let what = match response.json::<Problem>().await {
+        Ok(Problem { title, detail, field: Some(field), .. }) => format!("{title}: {field}: {detail}"),
+        Ok(Problem { title, detail, field: None, .. }) => format!("{title}: {detail}"),
+        Err(_) => format!("the node answered {status}"),
+    };
+    Err(refused(what, todo))
+}
+
+/// The user's token: from TANDEM_TOKEN, else from the file.
+fn token() -> anyhow::Result<String> {
+    if let Ok(token) = std::env::var("TANDEM_TOKEN") {
+        return Ok(token.trim().to_owned());
+    }
+    let folder = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let folder = folder.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")));
+    let file = folder.map(|folder| folder.join("tandem/token"));
+    match file.and_then(|file| std::fs::read_to_string(file).ok()) {
+        Some(token) => Ok(token.trim().to_owned()),
+        None => Err(refused("no token", "put it into TANDEM_TOKEN or ~/.config/tandem/token")),
+    }
+}
+
+/// A text as one segment of a path.
+pub(crate) fn segment(text: &str) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_.~+".contains(b);
+    text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_can_not_leave_its_place() {
+        assert_eq!(segment("acme"), "acme");
+        assert_eq!(segment("a/b?c=ü"), "a%2Fb%3Fc%3D%C3%BC");
+    }
+
+    #[test]
+    fn only_plain_http_addresses_are_taken() {
+        assert!(Client::new("http://127.0.0.1:8080,http://127.0.0.2:8080/", String::new()).is_ok());
+        assert!(Client::new("127.0.0.1:8080", String::new()).is_err());
+    }
+}

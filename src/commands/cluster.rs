@@ -1,0 +1,178 @@
+//! `tandem cluster init`, `invite`, `join`, `status`, `hash`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+use tandem_api::views::{HashView, InvitationView, MemberView, StatusView};
+
+use crate::cli::{Format, RoleArg};
+use crate::client::Client;
+use crate::config::Config;
+use crate::failure::refused;
+use crate::node::first_token;
+use crate::output::{bold, coloured, print, progress, show, table, yes};
+
+/// Moves the cursor to the top left and clears the screen.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+
+#[derive(Serialize)]
+struct Initialised {
+    cluster_id: String,
+    admin_token: String,
+}
+
+#[derive(Serialize)]
+struct Joined {
+    cluster_id: String,
+    node_id: String,
+}
+
+pub(super) fn init(config: &Path, format: Format) -> anyhow::Result<()> {
+    let config = Config::load(config)?;
+    let (admin_token, hash) = first_token::draw()?;
+    let cluster_id = prepare(&config, hash)?;
+    let made = Initialised { cluster_id, admin_token };
+    if format == Format::Table {
+        progress(&format!(
+            "cluster {} is prepared; next: tandem node run --config {}",
+            made.cluster_id,
+            config.path.display()
+        ));
+        progress("the operator's token, for TANDEM_TOKEN or ~/.config/tandem/token; it is not shown again:");
+    }
+    show(format, &made, |made| made.admin_token.clone() + "\n")
+}
+
+/// Prepares the data directory of a first node whose operator's token has `hash`; gives the cluster's id.
+pub(crate) fn prepare(config: &Config, hash: [u8; 32]) -> anyhow::Result<String> {
+    let todo = "a node that is prepared is started by `tandem node run`";
+    if std::fs::read_dir(&config.data).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(refused(format!("{} is not empty", config.data.display()), todo));
+    }
+    first_token::keep(config, hash)?;
+    let made = tandem_cluster::init(&config.data).map_err(|error| refused(error.to_string(), todo))?;
+    Ok(made.cluster_id.to_string())
+}
+
+pub(super) async fn join(token: &str, config: &Path, format: Format) -> anyhow::Result<()> {
+    let config = Config::load(config)?;
+    let joined = tandem_cluster::join(&config.data, token).await;
+    let todo = "a token is for one node, once, and expires: `tandem cluster invite` makes another";
+    let joined = joined.map_err(|error| refused(error.to_string(), todo))?;
+    let joined = Joined { cluster_id: joined.cluster_id.to_string(), node_id: joined.node_id.to_string() };
+    show(format, &joined, |joined| {
+        let next = format!("next: tandem node run --config {}", config.path.display());
+        format!("node {} has joined cluster {}; {next}\n", joined.node_id, joined.cluster_id)
+    })
+}
+
+pub(super) async fn invite(client: Client, role: RoleArg, format: Format) -> anyhow::Result<()> {
+    let role = match role {
+        RoleArg::Full => "full",
+        RoleArg::Witness => "witness",
+    };
+    let made: InvitationView = client.post("/v1/cluster/invite", &[], &json!({ "role": role })).await?;
+    if format == Format::Table {
+        progress(&format!("for one {} node, once, within {} minutes:", made.role, made.valid_s / 60));
+    }
+    show(format, &made, |made| made.token.clone() + "\n")
+}
+
+pub(super) async fn status(client: Client, watch: bool, format: Format) -> anyhow::Result<()> {
+    loop {
+        let status = client.get::<StatusView>("/v1/cluster", &[]).await;
+        if watch && coloured() {
+            print(CLEAR)?;
+        }
+        match status {
+            Ok(status) => show(format, &status, described)?,
+            Err(error) if watch => progress(&crate::failure::describe(&error)),
+            Err(error) => return Err(error),
+        }
+        if !watch {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+pub(super) async fn hash(client: Client, format: Format) -> anyhow::Result<()> {
+    let report: HashView = client.get("/v1/cluster/hash", &[]).await?;
+    show(format, &report, |report| {
+        let rows = report.nodes.iter().map(|node| {
+            let shown = node.hash.clone().or_else(|| node.error.clone()).unwrap_or_default();
+            [node.name.clone(), shown]
+        });
+        let verdict = if report.equal { "equal" } else { "NOT EQUAL" };
+        table(["NODE", "HASH"], rows) + &format!("{verdict} at log position {}\n", report.position)
+    })?;
+    let missing: Vec<&str> =
+        report.nodes.iter().filter(|node| node.hash.is_none()).map(|node| node.name.as_str()).collect();
+    match (report.equal, missing.is_empty()) {
+        (true, _) => Ok(()),
+        (false, true) => {
+            Err(refused("the nodes' states differ", "keep all data directories and report this"))
+        }
+        (false, false) => {
+            let what = format!("no hash from {}", missing.join(", "));
+            Err(refused(what, "start the missing nodes, or look at their logs"))
+        }
+    }
+}
+
+fn described(status: &StatusView) -> String {
+    let survives = &status.survives;
+    let sites: Vec<String> =
+        survives.site.iter().map(|(site, survives)| format!("site {site}: {}", yes(*survives))).collect();
+    let head = format!(
+        "cluster   {} (generation {})\nquorum    {}\nleader    {}\nsurvives  any one node: {}; {}\n\n",
+        status.cluster_id,
+        status.generation,
+        if status.quorum { "yes".to_owned() } else { bold("NO") },
+        status.leader.as_deref().unwrap_or("none"),
+        yes(survives.any_one_node),
+        sites.join("; "),
+    );
+    let columns =
+        ["NODE", "SITE", "ROLE", "STATE", "RAFT", "LOG", "APPLIED", "CALLS", "PHONES", "RTT", "VERSION"];
+    head + &table(columns, status.nodes.iter().map(member))
+}
+
+fn member(node: &MemberView) -> [String; 11] {
+    let node = node.clone();
+    let rtt = node.rtt_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+    let (calls, phones) = (node.calls.to_string(), node.registrations.to_string());
+    let (log, applied) = (node.last_log.to_string(), node.applied.to_string());
+    [node.name, node.site, node.role, node.state, node.raft, log, applied, calls, phones, rtt, node.version]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_with_quorum_and_what_it_survives() {
+        let text = r#"{"cluster_id":"c","generation":1,"leader":"n1","quorum":true,
+            "survives":{"any_one_node":true,"site":{"east":false,"west":true}},
+            "nodes":[{"name":"n1","id":"1","site":"east","role":"full","state":"up","raft":"leader","term":3,
+            "last_log":120,"applied":120,"epoch":1,"lease_ms":null,"calls":0,"registrations":2,"version":"0.1.0",
+            "rtt_ms":0.2},
+            {"name":"n2","id":"2","site":"west","role":"full","state":"down","raft":"unreachable","term":0,
+            "last_log":0,"applied":0,"epoch":1,"lease_ms":null,"calls":0,"registrations":0,"version":"0.1.0",
+            "rtt_ms":null}]}"#;
+        let status: StatusView = serde_json::from_str(text).unwrap();
+        let golden = "\
+cluster   c (generation 1)
+quorum    yes
+leader    n1
+survives  any one node: yes; site east: no; site west: yes
+
+NODE  SITE  ROLE  STATE  RAFT         LOG  APPLIED  CALLS  PHONES  RTT     VERSION
+n1    east  full  up     leader       120  120      0      2       0.2 ms  0.1.0
+n2    west  full  down   unreachable  0    0        0      0       -       0.1.0
+";
+        assert_eq!(described(&status), golden);
+    }
+}

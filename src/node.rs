@@ -1,0 +1,105 @@
+//! One node, from its start to its orderly end.
+//!
+//! Order of the start: open-files limit, log, cluster (which takes the data directory), pid file, switch, API. The end is the
+//! reverse: no new work, calls ended, files closed.
+
+pub(crate) mod first_token;
+mod limits;
+mod logs;
+mod notify;
+mod pid;
+pub(crate) mod signals;
+mod switch;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tandem_api::{Api, Limits};
+use tandem_cluster::{Cluster, NodeConfig, Timing};
+use tandem_state::Role;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::failure::refused;
+use crate::node::signals::Signals;
+
+/// Recorded figures are brought in order this often.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Runs a node until a signal ends it.
+pub(crate) fn run(config: &Path, log_json: bool) -> anyhow::Result<()> {
+    let config = Config::load(config)?;
+    logs::start(log_json);
+    let files = limits::raise_open_files();
+    tracing::info!(
+        node = config.name,
+        site = config.site,
+        files,
+        version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(serve(&config));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let prometheus = PrometheusBuilder::new().install_recorder().context("metrics")?;
+    let api_listener =
+        TcpListener::bind(config.api).await.with_context(|| format!("api.listen {}", config.api))?;
+    let cluster = Cluster::start(node_config(config)).await;
+    let cluster = cluster.map_err(|error| refused(error.to_string(), start_hint(config)))?;
+    let pid_file = pid::PidFile::write(config.folder())?;
+    tokio::spawn(first_token::hand_over(config.clone(), cluster.clone()));
+    let switch = switch::start(config, &cluster).await?;
+    let api = Api::new(cluster.clone(), switch.for_api(), prometheus.clone(), Limits::default());
+    let serving = tokio::spawn(tandem_api::serve(api.clone(), api_listener));
+    tokio::spawn(upkeep(prometheus));
+    notify::ready();
+    tracing::info!(node = %cluster.node_id(), api = %config.api, "running");
+
+    signals.next().await;
+    tracing::info!("stopping: calls are ended; a second signal stops at once");
+    notify::stopping();
+    tokio::spawn(signals.next_ends_all());
+    api.stop();
+    switch.stop().await;
+    let _ = serving.await;
+    cluster.shutdown().await;
+    drop(pid_file);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn node_config(config: &Config) -> NodeConfig {
+    NodeConfig {
+        name: config.name.clone(),
+        site: config.site.clone(),
+        role: Role::Full,
+        data: config.data.clone(),
+        listen: config.cluster,
+        advertise: String::new(),
+        sip_advertise: config.sip_advertise.clone(),
+        api_url: config.api_url(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        timing: Timing::default(),
+    }
+}
+
+fn start_hint(config: &Config) -> String {
+    let file = config.path.display();
+    format!(
+        "a new cluster: tandem cluster init --config {file}; one more node: tandem cluster join TOKEN --config {file}"
+    )
+}
+
+async fn upkeep(prometheus: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        prometheus.run_upkeep();
+    }
+}

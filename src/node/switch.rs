@@ -1,0 +1,92 @@
+//! The switch of this node: started, shown to the API, stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem_actors::HangUpError;
+use tandem_api::{HangupError, HangupFuture};
+use tandem_cluster::Cluster;
+use tandem_state::{Binding, CallId, ClusterTime, Principal};
+
+use crate::config::Config;
+
+/// Calls get this long to end with their CDRs when the node stops.
+const CALLS_END: Duration = Duration::from_secs(4);
+/// Calls that one node takes at most; the next is answered 503.
+const CALLS_MAX: usize = 4_000;
+
+/// The running switch.
+pub(super) struct Switch {
+    running: tandem_actors::Switch,
+    shown: Arc<Shown>,
+}
+
+/// Starts SIP, media and the supervision tree.
+pub(super) async fn start(config: &Config, cluster: &Cluster) -> anyhow::Result<Switch> {
+    let running = tandem_actors::start(cluster.clone(), switch_config(config, cluster)).await?;
+    let shown = Arc::new(Shown { cluster: cluster.clone(), running: running.clone() });
+    Ok(Switch { running, shown })
+}
+
+fn switch_config(config: &Config, cluster: &Cluster) -> tandem_actors::Config {
+    tandem_actors::Config {
+        udp: config.sip_udp.clone(),
+        tcp: config.sip_tcp.clone(),
+        rtp_listen: config.rtp_listen,
+        rtp_advertise: config.rtp_advertise,
+        rtp_ports: config.rtp_ports.first..=config.rtp_ports.last,
+        media_workers: std::thread::available_parallelism().map_or(1, usize::from),
+        no_media: Duration::from_secs(u64::from(config.no_media_s)),
+        calls_max: CALLS_MAX,
+        settings: Default::default(),
+        bounds: Default::default(),
+        fixtures: config.data.join("fixtures"),
+        nonce_key: cluster.derived_key("sip digest nonces"),
+    }
+}
+
+impl Switch {
+    /// The switch as the API sees it.
+    pub(super) fn for_api(&self) -> Arc<dyn tandem_api::Switch> {
+        Arc::clone(&self.shown) as Arc<dyn tandem_api::Switch>
+    }
+
+    /// Takes no new work, ends calls, waits for their CDRs.
+    pub(super) async fn stop(self) {
+        self.running.shutdown(CALLS_END).await;
+    }
+}
+
+struct Shown {
+    cluster: Cluster,
+    running: tandem_actors::Switch,
+}
+
+impl tandem_api::Switch for Shown {
+    fn hangup(&self, call: CallId, by: Principal) -> HangupFuture<'_> {
+        Box::pin(async move {
+            tracing::info!(%call, ?by, "hang up");
+            self.running.hang_up(call).await.map_err(|error| match error {
+                HangUpError::NotFound => HangupError::NotFound,
+                HangUpError::Unreachable(why) => HangupError::Unreachable(why),
+                HangUpError::Refused => HangupError::Refused(error.to_string()),
+            })
+        })
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        let known = self.cluster.view().nodes.contains_key(&self.cluster.node_id());
+        if !known {
+            return Err("the cluster doesn't know this node yet".to_owned());
+        }
+        self.running.readiness()
+    }
+
+    fn exact_expiry(&self, binding: &Binding) -> Option<ClusterTime> {
+        self.running.exact_expiry(binding)
+    }
+
+    fn refresh_gauges(&self) {
+        self.running.refresh_gauges();
+    }
+}
