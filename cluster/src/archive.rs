@@ -1,11 +1,27 @@
-//! Reads of the archive: CDRs, events and audit records of this node.
+//! The archive: CDRs, events and audit records, append-only on every node.
+//!
+//! `apply` hands facts to [`store::ArchiveStore`], whose thread writes them to one segment store per stream and then
+//! to the [`index`]. Reads go by the index and check each record's checksum. What is only in the index can be lost:
+//! it is rebuilt from the segments.
 
-use tandem_state::archive::AuditRecord;
+pub(crate) mod index;
+pub(crate) mod record;
+pub(crate) mod sled_index;
+pub(crate) mod store;
+
+use std::sync::Arc;
+
+use tandem_state::archive::{ArchiveRecord, AuditRecord, Fact, Stream};
 use tandem_state::{CallId, Cdr, ClusterTime, Event, EventId, TenantId};
 
-/// A handle for reading. Its calls read files: short, but blocking.
-#[derive(Debug, Clone)]
-pub struct Archive {}
+use crate::segment::SegmentError;
+
+/// A handle for reading. Its calls read files: short, but blocking. They include everything that the view of the state
+/// had when they were called.
+#[derive(Clone)]
+pub struct Archive {
+    pub(crate) shared: Arc<store::ArchiveShared>,
+}
 
 /// Which CDRs are asked for, newest start first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,29 +77,110 @@ pub enum ArchiveError {
     Storage(String),
 }
 
+impl From<SegmentError> for ArchiveError {
+    fn from(error: SegmentError) -> ArchiveError {
+        ArchiveError::Storage(error.to_string())
+    }
+}
+
+/// Foreign events looked at in one call before it says `more`.
+const EVENTS_LOOKED_AT: usize = 5_000;
+
 impl Archive {
     /// CDRs, newest start first.
-    pub fn cdrs(&self, _query: &CdrQuery) -> Result<Page<Cdr>, ArchiveError> {
-        Ok(Page { items: Vec::new(), next_cursor: None })
+    pub fn cdrs(&self, query: &CdrQuery) -> Result<Page<Cdr>, ArchiveError> {
+        let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
+        self.shared.wait_indexed();
+        let range =
+            index::CdrRange { tenant: query.tenant, since: query.since, until: query.until, before: cursor };
+        let mut found = self.shared.index()?.cdrs(&range, query.limit.saturating_add(1))?;
+        let more = found.len() > query.limit;
+        found.truncate(query.limit);
+        let next_cursor = found.last().filter(|_| more).map(|(start, seq)| format!("{}.{seq}", start.0));
+        let mut items = Vec::with_capacity(found.len());
+        for (_, seq) in found {
+            items.push(self.cdr(seq)?);
+        }
+        Ok(Page { items, next_cursor })
     }
 
     /// The CDRs of a call, in the order of their attempts.
-    pub fn cdrs_of_call(&self, _call: CallId) -> Result<Vec<Cdr>, ArchiveError> {
-        Ok(Vec::new())
+    pub fn cdrs_of_call(&self, call: CallId) -> Result<Vec<Cdr>, ArchiveError> {
+        self.shared.wait_indexed();
+        self.shared.index()?.cdrs_of_call(call)?.into_iter().map(|seq| self.cdr(seq)).collect()
     }
 
     /// Events after `after` (from the oldest kept when `None`), at most `limit`; `tenant` of `None` gives all.
     pub fn events(
         &self,
-        _after: Option<EventId>,
-        _tenant: Option<TenantId>,
-        _limit: usize,
+        after: Option<EventId>,
+        tenant: Option<TenantId>,
+        limit: usize,
     ) -> Result<EventsRead, ArchiveError> {
-        Ok(EventsRead::Events { events: Vec::new(), last: None, more: false })
+        self.shared.wait_indexed();
+        let index = self.shared.index()?;
+        if let (Some(after), Some((oldest, seq))) = (after, index.oldest_event()?)
+            && seq > 0
+            && after < oldest
+        {
+            return Ok(EventsRead::Reset { oldest });
+        }
+        let found = index.events_after(after, EVENTS_LOOKED_AT + 1)?;
+        let mut events = Vec::new();
+        let mut last = None;
+        for (looked_at, (id, seq)) in found.into_iter().enumerate() {
+            if looked_at >= EVENTS_LOOKED_AT || events.len() >= limit {
+                return Ok(EventsRead::Events { events, last, more: true });
+            }
+            last = Some(id);
+            if let Fact::Event(event) = self.record(Stream::Events, seq)?.fact
+                && (tenant.is_none() || event.tenant == tenant)
+            {
+                events.push(*event);
+            }
+        }
+        Ok(EventsRead::Events { events, last, more: false })
     }
 
     /// Audit records, newest first.
-    pub fn audit(&self, _cursor: Option<&str>, _limit: usize) -> Result<Page<AuditRecord>, ArchiveError> {
-        Ok(Page { items: Vec::new(), next_cursor: None })
+    pub fn audit(&self, cursor: Option<&str>, limit: usize) -> Result<Page<AuditRecord>, ArchiveError> {
+        let before =
+            cursor.map(|text| text.parse::<u64>().map_err(|_| ArchiveError::BadCursor)).transpose()?;
+        self.shared.wait_indexed();
+        let (oldest, next) = self.shared.index()?.range(Stream::Audit)?;
+        let end = before.unwrap_or(next).min(next);
+        let count = end.saturating_sub(oldest).min(limit as u64);
+        let mut items = Vec::new();
+        for seq in (end - count..end).rev() {
+            if let Fact::Audit(audit) = self.record(Stream::Audit, seq)?.fact {
+                items.push(audit);
+            }
+        }
+        let from = end - count;
+        Ok(Page { items, next_cursor: (from > oldest).then(|| from.to_string()) })
     }
+
+    fn cdr(&self, seq: u64) -> Result<Cdr, ArchiveError> {
+        match self.record(Stream::Cdrs, seq)?.fact {
+            Fact::Cdr(cdr) => Ok(*cdr),
+            _ => Err(ArchiveError::Storage(format!("record {seq} is no CDR"))),
+        }
+    }
+
+    fn record(&self, stream: Stream, seq: u64) -> Result<ArchiveRecord, ArchiveError> {
+        let bytes = self.shared.stored(stream, seq)?;
+        Ok(bytes.decode()?)
+    }
+}
+
+impl std::fmt::Debug for Archive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archive").finish_non_exhaustive()
+    }
+}
+
+fn parse_cursor(text: &str) -> Result<(ClusterTime, u64), ArchiveError> {
+    let (start, seq) = text.split_once('.').ok_or(ArchiveError::BadCursor)?;
+    let start = start.parse().map_err(|_| ArchiveError::BadCursor)?;
+    Ok((ClusterTime(start), seq.parse().map_err(|_| ArchiveError::BadCursor)?))
 }

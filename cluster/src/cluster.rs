@@ -1,6 +1,8 @@
 //! The handle by which everything else uses the cluster.
 
-use std::sync::Arc;
+mod start;
+
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,12 +14,20 @@ use tandem_state::{
 use crate::archive::Archive;
 use crate::config::NodeConfig;
 use crate::feed::Feed;
+use crate::invitation::JoinToken;
+use crate::member::MemberAsk;
+use crate::node::{NODE_EPOCH, Node};
 use crate::peer::{PeerError, PeerHandler};
+use crate::rpc::Method;
 use crate::status::{HashReport, Status};
+use start::Running;
 
-/// A running node's part in its cluster. Clones are handles of the same.
+/// A running node's part in its cluster. Clones are handles of the same. Call [`Cluster::shutdown`] before the last one
+/// goes.
 #[derive(Clone)]
-pub struct Cluster {}
+pub struct Cluster {
+    running: Arc<Running>,
+}
 
 /// What came of a proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,130 +139,154 @@ impl Cluster {
     /// Starts the node in `config.data`: takes the directory, replays the log, listens, takes part. Returns when the
     /// node listens, before there is a leader.
     pub async fn start(config: NodeConfig) -> Result<Cluster, StartError> {
-        Err(StartError::NotPrepared(config.data.display().to_string()))
+        Ok(Cluster { running: Arc::new(start::start(config).await?) })
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        &self.running.node
     }
 
     /// The cluster's id.
     pub fn cluster_id(&self) -> ClusterId {
-        ClusterId::default()
+        self.node().identity.cluster
+    }
+
+    /// A secret that all nodes of the cluster share and nobody else, one for each purpose.
+    pub fn derived_key(&self, purpose: &str) -> [u8; 32] {
+        crate::rpc::handshake::derived_key(&self.node().identity.key, purpose)
     }
 
     /// This node's identity.
     pub fn node_id(&self) -> NodeId {
-        NodeId::default()
+        self.node().id()
+    }
+
+    /// What this node does in the cluster: `init` makes full nodes, an invitation says it for others.
+    pub fn role(&self) -> Role {
+        self.node().identity.role
     }
 
     /// This process's count.
     pub fn incarnation(&self) -> Incarnation {
-        Incarnation::default()
+        self.node().shared.incarnation
     }
 
     /// The epoch under which this node acts.
     pub fn node_epoch(&self) -> NodeEpoch {
-        NodeEpoch(1)
+        NODE_EPOCH
+    }
+
+    /// Waits until the cluster has heard of this start (`NodeStarted` is applied here): before that, commands by which
+    /// the node acts for itself are refused. False when it hasn't in time.
+    pub async fn announced(&self, timeout: Duration) -> bool {
+        self.node().wait_announced(timeout).await
     }
 
     /// Where this node listens for others.
     pub fn address(&self) -> std::net::SocketAddr {
-        ([127, 0, 0, 1], 0).into()
+        self.running.address
     }
 
     /// The state after the last applied entry: immutable, without a lock.
     pub fn view(&self) -> Arc<State> {
-        Arc::default()
+        self.node().shared.view.load_full()
+    }
+
+    /// The last applied log position; `view` is at least as new.
+    pub fn applied(&self) -> u64 {
+        *self.node().shared.applied.borrow()
     }
 
     /// Has a command applied exactly once: sends it to the leader, again after each change of leader, and returns
     /// once *this node* has applied it.
     pub async fn propose(
         &self,
-        _principal: Principal,
-        _idempotency: Option<IdempotencyKey>,
-        _command: Command,
+        principal: Principal,
+        idempotency: Option<IdempotencyKey>,
+        command: Command,
     ) -> Result<Committed, ProposeError> {
-        Err(ProposeError::Stopped)
+        self.node().propose(principal, idempotency, command).await
     }
 
     /// The events of entries applied from now on.
     pub fn feed(&self) -> Feed {
-        Feed { receiver: tokio::sync::broadcast::channel(1).1 }
+        Feed { receiver: self.node().shared.feed.subscribe(), stop: self.node().stop.subscribe() }
     }
 
     /// A log position that includes everything acknowledged before this call, confirmed by a quorum.
     pub async fn read_index(&self) -> Result<u64, ReadError> {
-        Err(ReadError::Stopped)
+        self.node().read_index().await
     }
 
     /// Waits until this node has applied `position`; false when it hasn't in time.
-    pub async fn wait_applied(&self, _position: u64, _timeout: Duration) -> bool {
-        false
+    pub async fn wait_applied(&self, position: u64, timeout: Duration) -> bool {
+        self.node().wait_applied(position, timeout).await
     }
 
     /// Cluster time by this node's estimate: the last stamp, continued by the boot-time clock.
     pub fn now(&self) -> ClusterTime {
-        ClusterTime::default()
+        self.node().shared.now()
     }
 
     /// The cluster as this node sees it; answers without a quorum too.
     pub async fn status(&self) -> Status {
-        Status {
-            cluster_id: self.cluster_id(),
-            generation: 1,
-            leader: None,
-            quorum: false,
-            survives: Default::default(),
-            nodes: Vec::new(),
-        }
+        self.node().status().await
     }
 
     /// Every node's state hash at one log position.
     pub async fn hash(&self) -> Result<HashReport, HashError> {
-        Err(HashError::NoQuorum)
+        self.node().hash_report().await
     }
 
     /// Makes a join token: single use, valid for `ttl` while this process runs.
-    pub async fn invite(&self, _role: Role, _ttl: Duration) -> Result<String, InviteError> {
-        Err(InviteError::TooMany)
+    pub async fn invite(&self, role: Role, ttl: Duration) -> Result<String, InviteError> {
+        let (invitation, secret) = self.node().invitations.invite(role, ttl)?;
+        let address = self.node().record.cluster_address.clone();
+        Ok(JoinToken { cluster: self.cluster_id(), address, invitation, secret }.to_text())
     }
 
     /// Hands leadership to a node.
-    pub async fn transfer_leader(&self, _node: NodeId) -> Result<(), MemberError> {
-        Err(MemberError::NoLeader)
+    pub async fn transfer_leader(&self, node: NodeId) -> Result<(), MemberError> {
+        self.node().change_membership(MemberAsk::Lead(node)).await
     }
 
     /// Makes a learner a voter (nodes that joined are promoted without it).
-    pub async fn promote(&self, _node: NodeId) -> Result<(), MemberError> {
-        Err(MemberError::NoLeader)
+    pub async fn promote(&self, node: NodeId) -> Result<(), MemberError> {
+        self.node().change_membership(MemberAsk::Promote(node)).await
     }
 
     /// Takes a node out of the cluster.
-    pub async fn remove(&self, _node: NodeId) -> Result<(), MemberError> {
-        Err(MemberError::NoLeader)
+    pub async fn remove(&self, node: NodeId) -> Result<(), MemberError> {
+        self.node().change_membership(MemberAsk::Remove(node)).await
     }
 
     /// Reads of this node's archive.
     pub fn archive(&self) -> Archive {
-        Archive {}
+        self.node().archive.clone()
     }
 
     /// Sends a request to another node's [`PeerHandler`] and waits for the response.
     pub async fn call_peer(
         &self,
-        _node: NodeId,
-        _payload: Bytes,
-        _timeout: Duration,
+        node: NodeId,
+        payload: Bytes,
+        timeout: Duration,
     ) -> Result<Bytes, PeerError> {
-        Err(PeerError::Stopped)
+        self.node().peers.call(node, Method::Call, payload, timeout).await
     }
 
     /// Sends a one-way message, in order after earlier ones to the same node. `Ok` means queued, not delivered.
-    pub fn tell_peer(&self, _node: NodeId, _payload: Bytes) -> Result<(), PeerError> {
-        Err(PeerError::Stopped)
+    pub fn tell_peer(&self, node: NodeId, payload: Bytes) -> Result<(), PeerError> {
+        self.node().peers.tell(node, Method::Tell, payload)
     }
 
     /// Sets who takes other nodes' messages.
-    pub fn serve_peers(&self, _handler: Arc<dyn PeerHandler>) {}
+    pub fn serve_peers(&self, handler: Arc<dyn PeerHandler>) {
+        *self.node().handler.write().unwrap_or_else(PoisonError::into_inner) = Some(handler);
+    }
 
     /// Stops taking part and closes the files.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.running.shutdown().await;
+    }
 }

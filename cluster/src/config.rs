@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tandem_state::Role;
-
 /// How a node is started. Everything else is replicated.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -13,8 +11,6 @@ pub struct NodeConfig {
     pub name: String,
     /// The site it stands in.
     pub site: String,
-    /// What it does.
-    pub role: Role,
     /// Its data directory, prepared by [`crate::init`] or [`crate::join`].
     pub data: PathBuf,
     /// Where it listens for other nodes; port 0 takes a free one.
@@ -68,7 +64,7 @@ impl Default for Timing {
             propose_retry: Duration::from_millis(1500),
             tick: Duration::from_secs(1),
             tick_idle: Duration::from_secs(2),
-            proposals_max: 8192,
+            proposals_max: 2048,
             snapshot_after: 20_000,
             log_keep: 5_000,
             segment_bytes: 32 * 1024 * 1024,

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tandem_state::{ClusterTime, Event};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// A reader of applied entries. Each reader has its own place; one that falls behind the bound is told by a `Reset`.
 #[derive(Debug)]
 pub struct Feed {
     pub(crate) receiver: broadcast::Receiver<FeedItem>,
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 /// What a reader of the feed is given.
@@ -36,7 +37,11 @@ pub struct FeedClosed;
 impl Feed {
     /// The next item.
     pub async fn next(&mut self) -> Result<FeedItem, FeedClosed> {
-        match self.receiver.recv().await {
+        let received = tokio::select! {
+            received = self.receiver.recv() => received,
+            _ = self.stop.wait_for(|stop| *stop) => return Err(FeedClosed),
+        };
+        match received {
             Ok(item) => Ok(item),
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 metrics::counter!("tandem_feed_missed_total").increment(missed);

@@ -7,12 +7,27 @@
 //! It must never know: SIP, RTP, actors, HTTP. It is the only crate that names openraft and sled.
 
 pub mod archive;
+mod clock;
 mod cluster;
 mod config;
 mod feed;
+mod fetch;
+mod identity;
+mod invitation;
+mod leader;
+mod member;
+mod node;
 mod peer;
+mod pending;
+mod propose;
+mod raft;
+mod rpc;
+pub mod segment;
+mod service;
 mod setup;
+mod shared;
 mod status;
+mod survey;
 
 pub use archive::Archive;
 pub use cluster::{

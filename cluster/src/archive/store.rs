@@ -1,0 +1,368 @@
+//! The archive's writing side: apply hands records over, a thread writes and indexes them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tandem_state::archive::{ArchiveRecord, Stream, StreamHead};
+use tokio::sync::oneshot;
+
+use super::index::{By, Index, Indexed};
+use super::record::{STREAMS, Stored, directory, extend, ordinal};
+use super::sled_index::SledIndex;
+use super::{Archive, ArchiveError};
+use crate::segment::{Reader, SegmentError, Segments};
+
+/// What readers share with the thread.
+pub(crate) struct ArchiveShared {
+    /// Gone once the archive is closed.
+    index: RwLock<Option<Arc<SledIndex>>>,
+    readers: [Reader; 3],
+    progress: Mutex<Progress>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// Hand-overs by apply, and those indexed.
+    handed: u64,
+    indexed: u64,
+    failed: Option<String>,
+}
+
+/// Apply's end.
+pub(crate) struct ArchiveStore {
+    heads: [StreamHead; 3],
+    asks: SyncSender<Ask>,
+    shared: Arc<ArchiveShared>,
+}
+
+enum Ask {
+    Append(Vec<Written>),
+    Sync(oneshot::Sender<Result<(), String>>),
+    Stop(oneshot::Sender<()>),
+}
+
+struct Written {
+    stream: Stream,
+    by: By,
+    stored: Stored,
+}
+
+/// Hand-overs that may wait for the disk before apply waits too.
+const WAITING_MAX: usize = 4096;
+
+impl ArchiveStore {
+    /// Opens or makes the archive in `path`, brings its index up to date and starts its thread.
+    pub(crate) fn open(path: &Path, segment_bytes: u64) -> Result<ArchiveStore, ArchiveError> {
+        let index = SledIndex::open(&path.join("index"))?;
+        let mut heads = [StreamHead::default(); 3];
+        let mut stores = Vec::new();
+        for (stream, head) in STREAMS.into_iter().zip(&mut heads) {
+            let store =
+                Segments::open(&path.join(directory(stream)), segment_bytes, false, &mut |_, _, _| Ok(()))?;
+            *head = last_head(&store)?;
+            stores.push(store);
+        }
+        bring_up_to_date(&index, &stores)?;
+        let readers = reader_array(&stores)?;
+        let index = RwLock::new(Some(Arc::new(index)));
+        let shared =
+            Arc::new(ArchiveShared { index, readers, progress: Mutex::default(), moved: Condvar::new() });
+        let (asks, receiver) = sync_channel(WAITING_MAX);
+        let thread = Thread { stores, shared: Arc::clone(&shared), asks: receiver };
+        std::thread::Builder::new()
+            .name("archive".into())
+            .spawn(move || thread.run())
+            .map_err(|e| ArchiveError::Storage(e.to_string()))?;
+        Ok(ArchiveStore { heads, asks, shared })
+    }
+
+    /// A handle for readers.
+    pub(crate) fn reader(&self) -> Archive {
+        Archive { shared: Arc::clone(&self.shared) }
+    }
+
+    /// A stream's head with everything handed over.
+    pub(crate) fn head(&self, stream: Stream) -> StreamHead {
+        self.heads.get(ordinal(stream)).copied().unwrap_or_default()
+    }
+
+    /// Hands over what `apply` made. Records that are there already (after a restart) are skipped; a gap is an error.
+    pub(crate) fn append(&mut self, records: &[ArchiveRecord]) -> Result<(), ArchiveError> {
+        let mut written = Vec::new();
+        for record in records {
+            let head = self.head_mut(record.stream);
+            if record.seq < head.count {
+                continue;
+            }
+            if record.seq > head.count {
+                let why =
+                    format!("{:?} {} follows {}: records are missing", record.stream, record.seq, head.count);
+                return Err(ArchiveError::Storage(why));
+            }
+            let bytes = postcard::to_stdvec(record).map_err(|e| ArchiveError::Storage(e.to_string()))?;
+            *head = extend(*head, &bytes);
+            let stored = Stored::new(head.chain, &bytes);
+            written.push(Written { stream: record.stream, by: By::from(record), stored });
+        }
+        self.hand_over(written)
+    }
+
+    /// Adds records that were fetched from a peer, whose chain was checked by the caller.
+    pub(crate) fn append_fetched(
+        &mut self,
+        stream: Stream,
+        records: Vec<Stored>,
+    ) -> Result<(), ArchiveError> {
+        let mut written = Vec::new();
+        for stored in records {
+            let record = stored.decode()?;
+            let head = self.head_mut(stream);
+            let next = extend(*head, stored.record());
+            if record.stream != stream || record.seq != head.count || stored.chain() != Some(next.chain) {
+                return Err(ArchiveError::Storage("a fetched record is not the next of its stream".into()));
+            }
+            *head = next;
+            written.push(Written { stream, by: By::from(&record), stored });
+        }
+        self.hand_over(written)
+    }
+
+    fn head_mut(&mut self, stream: Stream) -> &mut StreamHead {
+        let [cdrs, events, audit] = &mut self.heads;
+        match stream {
+            Stream::Cdrs => cdrs,
+            Stream::Events => events,
+            Stream::Audit => audit,
+        }
+    }
+
+    fn hand_over(&self, written: Vec<Written>) -> Result<(), ArchiveError> {
+        if written.is_empty() {
+            return Ok(());
+        }
+        let mut progress = self.shared.progress();
+        if let Some(why) = &progress.failed {
+            return Err(ArchiveError::Storage(why.clone()));
+        }
+        progress.handed += 1;
+        drop(progress);
+        self.asks
+            .send(Ask::Append(written))
+            .map_err(|_| ArchiveError::Storage("the archive is closed".into()))
+    }
+
+    /// A handle that makes everything handed over so far durable.
+    pub(crate) fn sync_handle(&self) -> ArchiveSync {
+        ArchiveSync { asks: self.asks.clone() }
+    }
+}
+
+/// See [`ArchiveStore::sync_handle`].
+#[derive(Clone)]
+pub(crate) struct ArchiveSync {
+    asks: SyncSender<Ask>,
+}
+
+impl ArchiveSync {
+    pub(crate) async fn sync(&self) -> Result<(), ArchiveError> {
+        let closed = || ArchiveError::Storage("the archive is closed".into());
+        let (tell, told) = oneshot::channel();
+        let asks = self.asks.clone();
+        // The queue may be full: not on the runtime's threads.
+        tokio::task::spawn_blocking(move || asks.send(Ask::Sync(tell)))
+            .await
+            .map_err(|_| closed())?
+            .map_err(|_| closed())?;
+        told.await.map_err(|_| closed())?.map_err(ArchiveError::Storage)
+    }
+
+    /// Syncs and closes the files.
+    pub(crate) async fn close(&self) {
+        let (tell, told) = oneshot::channel();
+        let asks = self.asks.clone();
+        if matches!(tokio::task::spawn_blocking(move || asks.send(Ask::Stop(tell))).await, Ok(Ok(()))) {
+            let _ = told.await;
+        }
+    }
+}
+
+impl ArchiveShared {
+    pub(crate) fn index(&self) -> Result<Arc<dyn Index>, ArchiveError> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let closed = || ArchiveError::Storage("the archive is closed".into());
+        Ok(Arc::clone(index.as_ref().ok_or_else(closed)?) as Arc<dyn Index>)
+    }
+
+    /// The stored record of a number.
+    pub(crate) fn stored(&self, stream: Stream, seq: u64) -> Result<Stored, ArchiveError> {
+        let location = self.index()?.location(stream, seq)?;
+        let reader = self.readers.get(ordinal(stream));
+        match location.zip(reader) {
+            Some((location, reader)) => Ok(Stored(reader.read(location)?)),
+            None => Err(ArchiveError::Storage(format!("{stream:?} {seq} is not in the index"))),
+        }
+    }
+
+    /// Records from `seq` on, up to about `bytes_max` bytes; fewer when there are no more.
+    pub(crate) fn stored_from(
+        &self,
+        stream: Stream,
+        seq: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Stored>, ArchiveError> {
+        self.wait_indexed();
+        let (_, next) = self.index()?.range(stream)?;
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        for seq in seq..next {
+            let stored = self.stored(stream, seq)?;
+            bytes += stored.0.len();
+            found.push(stored);
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Waits (a little) until everything that was handed over before this call can be found.
+    pub(crate) fn wait_indexed(&self) {
+        let progress = self.progress();
+        let target = progress.handed;
+        let behind = |progress: &mut Progress| progress.indexed < target && progress.failed.is_none();
+        let waited = self.moved.wait_timeout_while(progress, Duration::from_secs(2), behind);
+        drop(waited);
+    }
+
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Thread {
+    stores: Vec<Segments>,
+    shared: Arc<ArchiveShared>,
+    asks: Receiver<Ask>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        while let Ok(first) = self.asks.recv() {
+            let mut asks = vec![first];
+            asks.extend(self.asks.try_iter().take(256));
+            let mut syncs = Vec::new();
+            let mut stop = None;
+            let mut appends = Vec::new();
+            for ask in asks {
+                match ask {
+                    Ask::Append(written) => appends.push(written),
+                    Ask::Sync(tell) => syncs.push(tell),
+                    Ask::Stop(tell) => stop = Some(tell),
+                }
+            }
+            let handed = appends.len() as u64;
+            let result = self.write(appends, !syncs.is_empty() || stop.is_some()).map_err(|e| e.to_string());
+            if let Err(why) = &result {
+                tracing::error!(why, "the archive can't be written");
+            }
+            let mut progress = self.shared.progress();
+            progress.indexed += handed;
+            progress.failed = progress.failed.take().or(result.err());
+            let outcome = progress.failed.clone().map_or(Ok(()), Err);
+            drop(progress);
+            self.shared.moved.notify_all();
+            for tell in syncs {
+                let _ = tell.send(outcome.clone());
+            }
+            if let Some(tell) = stop {
+                self.shared.index.write().unwrap_or_else(PoisonError::into_inner).take();
+                drop(self);
+                let _ = tell.send(());
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, appends: Vec<Vec<Written>>, sync: bool) -> Result<(), ArchiveError> {
+        let mut indexed = Vec::new();
+        for written in appends.into_iter().flatten() {
+            let Some(store) = self.stores.get_mut(ordinal(written.stream)) else { continue };
+            if store.full() {
+                store.roll()?;
+            }
+            let seq = store.next();
+            let location = store.append(&written.stored.0)?;
+            indexed.push(Indexed { stream: written.stream, seq, location, by: written.by });
+        }
+        for store in &mut self.stores {
+            if sync {
+                store.sync()?;
+                store.mark()?;
+            } else {
+                store.write()?;
+            }
+        }
+        metrics::counter!("tandem_archive_records_total").increment(indexed.len() as u64);
+        if indexed.is_empty() { Ok(()) } else { self.shared.index()?.put(&indexed) }
+    }
+}
+
+fn reader_array(stores: &[Segments]) -> Result<[Reader; 3], ArchiveError> {
+    let readers: Vec<Reader> = stores.iter().map(Segments::reader).collect();
+    readers.try_into().map_err(|_| ArchiveError::Storage("a stream is missing".into()))
+}
+
+/// A stream's head by its last record.
+fn last_head(store: &Segments) -> Result<StreamHead, ArchiveError> {
+    let mut chain = None;
+    let last = store.next().saturating_sub(1).max(store.oldest());
+    store.visit_from(last, &mut |_, _, payload| {
+        chain = Stored(payload.to_vec()).chain();
+        Ok(())
+    })?;
+    Ok(StreamHead { count: store.next(), chain: chain.unwrap_or_default() })
+}
+
+fn bring_up_to_date(index: &SledIndex, stores: &[Segments]) -> Result<(), ArchiveError> {
+    let mut stale = false;
+    let mut from = BTreeMap::new();
+    for (stream, store) in STREAMS.into_iter().zip(stores) {
+        let (oldest, next) = index.range(stream)?;
+        stale |= next > store.next() || (oldest < next && oldest > store.oldest());
+        from.insert(stream, next.max(store.oldest()));
+    }
+    if stale {
+        tracing::warn!("the archive's index does not fit its segments and is made anew");
+        index.clear()?;
+    }
+    for (stream, store) in STREAMS.into_iter().zip(stores) {
+        let from = if stale { store.oldest() } else { from.get(&stream).copied().unwrap_or_default() };
+        if from < store.next() {
+            index_from(index, stream, store, from)?;
+        }
+    }
+    Ok(())
+}
+
+fn index_from(index: &SledIndex, stream: Stream, store: &Segments, from: u64) -> Result<(), ArchiveError> {
+    let mut waiting = Vec::new();
+    let mut refused = Ok(());
+    store.visit_from(from, &mut |seq, location, payload| {
+        match Stored(payload.to_vec()).decode() {
+            Ok(record) => waiting.push(Indexed { stream, seq, location, by: By::from(&record) }),
+            Err(error) => refused = Err(error),
+        }
+        if waiting.len() >= 1000 {
+            let put = index.put(&waiting);
+            waiting.clear();
+            put.map_err(|e| SegmentError::Stopped(e.to_string()))?;
+        }
+        Ok(())
+    })?;
+    refused?;
+    index.put(&waiting)
+}

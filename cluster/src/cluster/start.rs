@@ -1,0 +1,253 @@
+//! Bringing a node up in order, and down again.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use openraft::{BasicNode, Config, SnapshotPolicy};
+use tandem_state::{Incarnation, NodeRecord};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use super::StartError;
+use crate::archive::store::{ArchiveStore, ArchiveSync};
+use crate::config::{NodeConfig, Timing};
+use crate::fetch::Fetch;
+use crate::identity::{self, DirectoryLock, Identity, raise_incarnation};
+use crate::invitation::Invitations;
+use crate::node::{NODE_EPOCH, Node, PeerFetch, follow_addresses};
+use crate::propose::Proposer;
+use crate::raft::Raft;
+use crate::raft::log::Log;
+use crate::raft::machine::Machine;
+use crate::raft::network::Network;
+use crate::raft::snapshot::SnapshotFiles;
+use crate::rpc::client::Peers;
+use crate::rpc::handshake::Client;
+use crate::rpc::server::serve;
+use crate::segment::SegmentError;
+use crate::shared::Shared;
+use crate::{leader, member, propose};
+
+/// Another process that is just ending is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// The highest rules that this release can follow.
+const APPLY_VERSION: u16 = 1;
+
+/// A node that was started.
+pub(crate) struct Running {
+    pub(crate) node: Arc<Node>,
+    pub(crate) address: SocketAddr,
+    log: Log,
+    archive: ArchiveSync,
+    lock: Mutex<Option<DirectoryLock>>,
+}
+
+struct Stores {
+    log: Log,
+    archive: ArchiveStore,
+    snapshots: SnapshotFiles,
+}
+
+pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
+    let data = &config.data;
+    if !identity::exists(data) {
+        return Err(StartError::NotPrepared(data.display().to_string()));
+    }
+    let lock = take_lock(data).await?;
+    let identity = Identity::load(data)?;
+    let incarnation = raise_incarnation(data, &lock)?;
+    let listen_error = |source| StartError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
+    let address = listener.local_addr().map_err(listen_error)?;
+    let stores = open_stores(data, config.timing).await?;
+    let record = record(&config, &identity, incarnation, address);
+
+    let stop = watch::Sender::new(false);
+    let shared = Arc::new(Shared::new(identity.node, incarnation));
+    let peers = Arc::new(Peers::new(introduction(&identity, incarnation, &record), stop.subscribe()));
+    for (member, address) in &identity.members {
+        peers.set_address(*member, address);
+    }
+    let (proposer, numbers) = Proposer::new(config.timing.proposals_max);
+    let (submissions, gathered) = mpsc::channel(1024);
+    let node = Arc::new(Node {
+        record,
+        timing: config.timing,
+        shared: Arc::clone(&shared),
+        peers: Arc::clone(&peers),
+        raft: OnceLock::new(),
+        archive: stores.archive.reader(),
+        proposer,
+        submissions,
+        invitations: Invitations::default(),
+        handler: RwLock::default(),
+        incoming: Mutex::default(),
+        incarnations: Mutex::new(BTreeMap::new()),
+        stop,
+        identity,
+    });
+    let (archive, log) = (stores.archive.sync_handle(), stores.log.clone());
+    let raft = start_raft(&node, stores).await?;
+    let _ = node.raft.set(raft);
+    begin_cluster(&node).await?;
+
+    let until = || node.stop.subscribe();
+    drop(tokio::spawn(serve(listener, Arc::clone(&node), until())));
+    spawn_until(until(), leader::gather(Arc::clone(&node), gathered));
+    spawn_until(until(), leader::tend(Arc::clone(&node)));
+    spawn_until(until(), propose::forward(Arc::clone(&node), numbers));
+    spawn_until(until(), follow_addresses(Arc::clone(&node)));
+    spawn_until(until(), member::announce(Arc::clone(&node)));
+    tracing::info!(node = %node.id(), incarnation = incarnation.0, %address, "node started");
+    Ok(Running { node, address, log, archive, lock: Mutex::new(Some(lock)) })
+}
+
+impl Running {
+    pub(crate) async fn shutdown(&self) {
+        if self.node.stop.send_replace(true) {
+            return;
+        }
+        if let Err(error) = self.node.raft().shutdown().await {
+            tracing::warn!(%error, "raft did not stop in order");
+        }
+        self.log.close().await;
+        self.archive.close().await;
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        tracing::info!(node = %self.node.id(), "node stopped");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.node.stop.send_replace(true);
+    }
+}
+
+fn spawn_until(mut stop: watch::Receiver<bool>, work: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = work => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    });
+}
+
+async fn take_lock(data: &Path) -> Result<DirectoryLock, StartError> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        if let Some(lock) = DirectoryLock::take(data)? {
+            return Ok(lock);
+        }
+        if Instant::now() >= deadline {
+            return Err(StartError::InUse(data.display().to_string()));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn open_stores(data: &Path, timing: Timing) -> Result<Stores, StartError> {
+    let data = data.to_owned();
+    let open = move || {
+        let damaged = |e: SegmentError| StartError::from(e);
+        Ok(Stores {
+            log: Log::open(&data.join("raft"), timing.segment_bytes).map_err(damaged)?,
+            archive: ArchiveStore::open(&data.join("archive"), timing.segment_bytes)
+                .map_err(|e| StartError::Damaged(e.to_string()))?,
+            snapshots: SnapshotFiles::open(&data.join("snapshots")).map_err(damaged)?,
+        })
+    };
+    tokio::task::spawn_blocking(open).await.map_err(|e| StartError::Damaged(e.to_string()))?
+}
+
+fn record(
+    config: &NodeConfig,
+    identity: &Identity,
+    incarnation: Incarnation,
+    address: SocketAddr,
+) -> NodeRecord {
+    let advertised = !config.advertise.is_empty();
+    NodeRecord {
+        id: identity.node,
+        name: config.name.clone(),
+        site: config.site.clone(),
+        role: identity.role,
+        incarnation,
+        epoch: NODE_EPOCH,
+        cluster_address: if advertised { config.advertise.clone() } else { address.to_string() },
+        sip_advertise: config.sip_advertise.clone(),
+        api_url: config.api_url.clone(),
+        version: config.version.clone(),
+        apply_version: APPLY_VERSION,
+    }
+}
+
+fn introduction(identity: &Identity, incarnation: Incarnation, record: &NodeRecord) -> Client {
+    Client {
+        cluster: identity.cluster,
+        generation: identity.generation,
+        node: identity.node,
+        incarnation,
+        address: record.cluster_address.clone(),
+        key: identity.key,
+    }
+}
+
+async fn start_raft(node: &Arc<Node>, stores: Stores) -> Result<Raft, StartError> {
+    let raft_error = |e: &dyn std::fmt::Display| StartError::Raft(e.to_string());
+    let fetch: Arc<dyn Fetch> = Arc::new(PeerFetch {
+        peers: Arc::clone(&node.peers),
+        shared: Arc::clone(&node.shared),
+        known: node.identity.members.iter().map(|(id, _)| *id).collect(),
+        stop: node.stop.subscribe(),
+    });
+    let machine = Machine::open(stores.archive, stores.snapshots, Arc::clone(&node.shared), fetch)
+        .map_err(|e| StartError::Damaged(e.to_string()))?;
+    let config = raft_config(node.identity.cluster.to_string(), node.timing);
+    let config = Arc::new(config.validate().map_err(|e| raft_error(&e))?);
+    let network = Network { peers: Arc::clone(&node.peers) };
+    Raft::new(node.id().0, config, network, stores.log, machine).await.map_err(|e| raft_error(&e))
+}
+
+fn raft_config(cluster_name: String, timing: Timing) -> Config {
+    let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    Config {
+        cluster_name,
+        heartbeat_interval: ms(timing.heartbeat),
+        election_timeout_min: ms(timing.election_min),
+        election_timeout_max: ms(timing.election_max),
+        // Installing may have to fetch archive records first.
+        install_snapshot_timeout: 600_000,
+        max_payload_entries: 64,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.snapshot_after),
+        max_in_snapshot_log_to_keep: timing.log_keep,
+        replication_lag_threshold: timing.snapshot_after * 2,
+        purge_batch_size: 16,
+        enable_pre_vote: Some(true),
+        // A restarted leader stands for election like anybody: how far it had committed is not synced.
+        enable_leader_restore: Some(false),
+        backoff: "50ms 100ms 200ms ..400ms".to_owned(),
+        ..Config::default()
+    }
+}
+
+/// The node that `init` made begins the cluster with itself.
+async fn begin_cluster(node: &Node) -> Result<(), StartError> {
+    let raft_error = |e: &dyn std::fmt::Display| StartError::Raft(e.to_string());
+    if !node.identity.first || node.raft().is_initialized().await.map_err(|e| raft_error(&e))? {
+        return Ok(());
+    }
+    let me = BasicNode::new(node.record.cluster_address.clone());
+    node.raft().initialize(BTreeMap::from([(node.id().0, me)])).await.map_err(|e| raft_error(&e))
+}
+
+impl From<SegmentError> for StartError {
+    fn from(error: SegmentError) -> StartError {
+        match error {
+            SegmentError::Io { path, source } => StartError::Io { path: path.display().to_string(), source },
+            other => StartError::Damaged(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What a node does while it leads: gathers proposals into entries and stamps them, lets time pass, promotes learners.
+//!
+//! Whether it leads is decided by Raft when an entry is written, never by looking at a metric: those only tell whom
+//! to ask first.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use openraft::ChangeMembers;
+use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
+use tandem_state::{Batch, ClusterTime, Command, NodeId, Principal, Proposal};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::clock::{STEP_MS, median_of_quorum, wall_ms};
+use crate::node::Node;
+use crate::raft::LogBatch;
+
+/// Proposals from one node, waiting to be put into an entry.
+pub(crate) struct Submission {
+    pub(crate) proposals: Vec<Proposal>,
+    /// Told once they are applied on the leader, or that they should be sent elsewhere (to whom, if known).
+    pub(crate) told: oneshot::Sender<Result<(), NotLeader>>,
+}
+
+/// This node does not lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct NotLeader {
+    pub(crate) leader: Option<NodeId>,
+}
+
+/// Entries under way at once. While they are full, submissions gather into larger entries.
+const ENTRIES_IN_FLIGHT: usize = 4;
+/// Proposals in one entry.
+const PROPOSALS_MAX: usize = 1024;
+/// Bytes of proposals in one entry, roughly.
+const ENTRY_BYTES_MAX: usize = 256 * 1024;
+/// A clock that was found wrong is not asked about again for so long.
+const STEP_PAUSE: Duration = Duration::from_secs(10);
+
+/// Gathers submissions until the node stops.
+pub(crate) async fn gather(node: Arc<Node>, mut submissions: mpsc::Receiver<Submission>) {
+    let in_flight = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT));
+    let mut next: Option<Submission> = None;
+    let mut step_tried: Option<Instant> = None;
+    loop {
+        let first = match next.take() {
+            Some(left_over) => left_over,
+            None => match submissions.recv().await {
+                Some(first) => first,
+                None => return,
+            },
+        };
+        let Ok(place) = Arc::clone(&in_flight).acquire_owned().await else { return };
+        let mut proposals = Vec::new();
+        let mut told = Vec::new();
+        let mut bytes = 0;
+        let mut candidate = Some(first);
+        while let Some(submission) = candidate.take() {
+            bytes += submission.proposals.iter().map(weight).sum::<usize>();
+            proposals.extend(submission.proposals);
+            told.push(submission.told);
+            if proposals.len() >= PROPOSALS_MAX || bytes >= ENTRY_BYTES_MAX {
+                break;
+            }
+            candidate = submissions.try_recv().ok();
+        }
+        if step_tried.is_none_or(|at| at.elapsed() > STEP_PAUSE) && node.shared.missing_ms() > STEP_MS {
+            step_tried = Some(Instant::now());
+            if let Some(step) = step_time(&node).await {
+                proposals.insert(0, step);
+                step_tried = None;
+            }
+        }
+        metrics::histogram!("tandem_raft_entry_proposals").record(proposals.len() as f64);
+        let batch = LogBatch(Arc::new(Batch { stamp: node.shared.stamp(), proposals }));
+        let (responder, done) = ProgressResponder::complete_only();
+        let sent = node.raft().client_write_ff(batch, Some(responder)).await;
+        tokio::spawn(async move {
+            let result = match sent {
+                Err(_) => Err(NotLeader { leader: None }),
+                Ok(()) => match done.await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(
+                        ClientWriteError::ForwardToLeader(to) | ClientWriteError::LogEntryDiscarded(to),
+                    )) => Err(NotLeader { leader: to.leader_id.map(NodeId) }),
+                    Ok(Err(_)) | Err(_) => Err(NotLeader { leader: None }),
+                },
+            };
+            for tell in told {
+                let _ = tell.send(result);
+            }
+            drop(place);
+        });
+    }
+}
+
+/// About how many bytes a proposal takes.
+fn weight(proposal: &Proposal) -> usize {
+    match proposal.command {
+        Command::Tick | Command::StepTime { .. } => 64,
+        _ => postcard::experimental::serialized_size(proposal).unwrap_or(ENTRY_BYTES_MAX),
+    }
+}
+
+/// Cluster time is far behind this node's clock: is it, by the median of a quorum?
+async fn step_time(node: &Node) -> Option<Proposal> {
+    let mut walls = vec![wall_ms()];
+    walls.extend(node.peer_walls().await);
+    let median = median_of_quorum(walls, node.quorum_size());
+    let now = node.shared.now();
+    match median.map(ClusterTime).filter(|to| to.since_ms(now) > STEP_MS) {
+        Some(to) => {
+            tracing::info!(
+                from = now.0,
+                to = to.0,
+                "cluster time is stepped to the median of a quorum's clocks"
+            );
+            node.shared.step(to);
+            let (seq, _) =
+                node.shared.pending.add(Principal::Node(node.id()), None, Command::StepTime { to })?;
+            let proposal = node.shared.pending.proposals(&[seq]).pop();
+            node.shared.pending.forget(seq);
+            proposal
+        }
+        None => {
+            tracing::warn!(
+                "this node's clock is far ahead of cluster time, and no quorum of clocks agrees with it"
+            );
+            None
+        }
+    }
+}
+
+/// Proposes `Tick` and promotes learners while this node leads.
+pub(crate) async fn tend(node: Arc<Node>) {
+    const LOOK: Duration = Duration::from_millis(200);
+    let mut ticked = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if node.leader_hint() != Some(node.id()) {
+            ticked = Instant::now();
+            continue;
+        }
+        promote_learners(&node).await;
+        let view = node.shared.view.load();
+        let idle = view.expiries.is_empty() && view.idempotency.is_empty() && view.calls.is_empty();
+        let due = if idle { node.timing.tick_idle } else { node.timing.tick };
+        if ticked.elapsed() + LOOK / 2 >= due {
+            ticked = Instant::now();
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { node.propose(Principal::Node(node.id()), None, Command::Tick).await });
+        }
+    }
+}
+
+/// A learner that is this close behind is promoted.
+const CAUGHT_UP: u64 = 100;
+
+async fn promote_learners(node: &Node) {
+    let metrics = node.metrics();
+    let membership = metrics.membership_config.membership();
+    if membership.get_joint_config().len() != 1 {
+        return;
+    }
+    let last = metrics.last_log_index.unwrap_or(0);
+    for learner in membership.learner_ids() {
+        let matched = metrics.replication.as_ref().and_then(|all| all.get(&learner).copied().flatten());
+        if matched.is_none_or(|matched| matched.index + CAUGHT_UP < last) {
+            continue;
+        }
+        // It must have applied them too, which includes that its archive is whole.
+        let applied = node.ping(NodeId(learner)).await.map(|pong| pong.applied);
+        if applied.is_none_or(|applied| applied + CAUGHT_UP < last) {
+            continue;
+        }
+        let change = ChangeMembers::AddVoterIds(BTreeSet::from([learner]));
+        match tokio::time::timeout(Duration::from_secs(10), node.raft().change_membership(change, true)).await
+        {
+            Ok(Ok(_)) => tracing::info!(node = %NodeId(learner), "a learner has caught up and votes now"),
+            Ok(Err(error)) => tracing::warn!(node = %NodeId(learner), %error, "a learner was not promoted"),
+            Err(_) => tracing::warn!(node = %NodeId(learner), "a learner was not promoted in time"),
+        }
+        return;
+    }
+}

@@ -1,0 +1,227 @@
+//! The node inside the handle: what its tasks and its RPC service share.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use openraft::{RaftMetrics, ReadPolicy};
+use tandem_state::archive::Stream;
+use tandem_state::{NodeEpoch, NodeId, NodeRecord};
+use tokio::sync::{mpsc, watch};
+
+use crate::archive::Archive;
+use crate::archive::record::Stored;
+use crate::cluster::ReadError;
+use crate::config::Timing;
+use crate::fetch::{Fetch, Fetched};
+use crate::identity::Identity;
+use crate::invitation::Invitations;
+use crate::leader::Submission;
+use crate::peer::PeerHandler;
+use crate::propose::Proposer;
+use crate::raft::{Raft, Types};
+use crate::rpc::Method;
+use crate::rpc::client::Peers;
+use crate::service::{Incoming, Pong};
+use crate::shared::Shared;
+
+/// See the module.
+pub(crate) struct Node {
+    pub(crate) identity: Identity,
+    /// What it says of itself.
+    pub(crate) record: NodeRecord,
+    pub(crate) timing: Timing,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) raft: OnceLock<Raft>,
+    pub(crate) archive: Archive,
+    pub(crate) proposer: Proposer,
+    pub(crate) submissions: mpsc::Sender<Submission>,
+    pub(crate) invitations: Invitations,
+    pub(crate) handler: RwLock<Option<Arc<dyn PeerHandler>>>,
+    /// A snapshot on its way from the leader.
+    pub(crate) incoming: Mutex<Option<Incoming>>,
+    /// The latest incarnations that were seen of others.
+    pub(crate) incarnations: Mutex<std::collections::BTreeMap<NodeId, tandem_state::Incarnation>>,
+    pub(crate) stop: watch::Sender<bool>,
+}
+
+/// The epoch of every node until leases come.
+pub(crate) const NODE_EPOCH: NodeEpoch = NodeEpoch(1);
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
+
+impl Node {
+    pub(crate) fn id(&self) -> NodeId {
+        self.identity.node
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        self.raft.get().expect("raft is set before any task or connection of the node begins")
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    pub(crate) fn metrics(&self) -> RaftMetrics<Types> {
+        use openraft::async_runtime::WatchReceiver;
+        self.raft().metrics().borrow_watched().clone()
+    }
+
+    /// Whom to ask first. Says nothing about who may act.
+    pub(crate) fn leader_hint(&self) -> Option<NodeId> {
+        use openraft::async_runtime::WatchReceiver;
+        self.raft().metrics().borrow_watched().current_leader.map(NodeId)
+    }
+
+    /// All members but this node.
+    pub(crate) fn others(&self) -> Vec<NodeId> {
+        let membership = self.shared.membership.load();
+        let known = membership.membership().nodes().map(|(id, _)| NodeId(*id));
+        known.filter(|id| *id != self.id()).collect()
+    }
+
+    /// Voters that make a quorum.
+    pub(crate) fn quorum_size(&self) -> usize {
+        self.shared.membership.load().membership().voter_ids().count() / 2 + 1
+    }
+
+    /// Asks a node how it is.
+    pub(crate) async fn ping(&self, node: NodeId) -> Option<Pong> {
+        if node == self.id() {
+            return Some(self.pong());
+        }
+        let answer = self.peers.call(node, Method::Ping, Bytes::new(), PING_TIMEOUT).await.ok()?;
+        postcard::from_bytes(&answer).ok()
+    }
+
+    /// The wall clocks of those that answer.
+    pub(crate) async fn peer_walls(&self) -> Vec<u64> {
+        let pings = self.others().into_iter().map(|node| async move {
+            let asked = Instant::now();
+            let pong = self.ping(node).await?;
+            let half_ms = u64::try_from(asked.elapsed().as_millis() / 2).unwrap_or(0);
+            Some(pong.wall_ms.saturating_add(half_ms))
+        });
+        futures_util::future::join_all(pings).await.into_iter().flatten().collect()
+    }
+
+    /// As the leader: a position that a quorum confirms.
+    pub(crate) async fn leader_read_index(&self) -> Option<u64> {
+        let (read, _) = self.raft().get_read_log_id(ReadPolicy::ReadIndex).await.ok()?;
+        Some(read.index())
+    }
+
+    /// See `Cluster::read_index`.
+    pub(crate) async fn read_index(&self) -> Result<u64, ReadError> {
+        const TRY: Duration = Duration::from_secs(1);
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < deadline {
+            if self.stopping() {
+                return Err(ReadError::Stopped);
+            }
+            let found = match self.leader_hint() {
+                Some(leader) if leader == self.id() => {
+                    tokio::time::timeout(TRY, self.leader_read_index()).await.ok().flatten()
+                }
+                Some(leader) => self.peer_read_index(leader, TRY).await,
+                None => None,
+            };
+            if let Some(position) = found {
+                return Ok(position);
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        Err(ReadError::NoQuorum)
+    }
+
+    async fn peer_read_index(&self, leader: NodeId, timeout: Duration) -> Option<u64> {
+        let answer = self.peers.call(leader, Method::ReadIndex, Bytes::new(), timeout).await.ok()?;
+        postcard::from_bytes::<Option<u64>>(&answer).ok()?
+    }
+
+    /// See `Cluster::wait_applied`.
+    pub(crate) async fn wait_applied(&self, position: u64, timeout: Duration) -> bool {
+        let mut applied = self.shared.applied.subscribe();
+        let wait = applied.wait_for(|applied| *applied >= position);
+        matches!(tokio::time::timeout(timeout, wait).await, Ok(Ok(_)))
+    }
+
+    /// See `Cluster::announced`.
+    pub(crate) async fn wait_announced(&self, timeout: Duration) -> bool {
+        let mut applied = self.shared.applied.subscribe();
+        let known = || {
+            let view = self.shared.view.load();
+            view.nodes.get(&self.id()).is_some_and(|record| record.incarnation == self.shared.incarnation)
+        };
+        let wait = async {
+            while !known() && applied.changed().await.is_ok() {}
+            known()
+        };
+        tokio::time::timeout(timeout, wait).await.unwrap_or(false)
+    }
+
+    pub(crate) fn handler(&self) -> Option<Arc<dyn PeerHandler>> {
+        self.handler.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Keeps the addresses of peers as the state says them.
+pub(crate) async fn follow_addresses(node: Arc<Node>) {
+    let mut applied = node.shared.applied.subscribe();
+    let mut seen = None;
+    loop {
+        let nodes = node.shared.view.load().nodes.clone();
+        if seen.as_ref().is_none_or(|seen: &imbl::OrdMap<NodeId, NodeRecord>| !seen.ptr_eq(&nodes)) {
+            for record in nodes.values().filter(|record| record.id != node.id()) {
+                node.peers.set_address(record.id, &record.cluster_address);
+            }
+            seen = Some(nodes);
+        }
+        if applied.changed().await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Fetches archive records from peers.
+pub(crate) struct PeerFetch {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) shared: Arc<Shared>,
+    /// Members as known at the start, for a node that has no membership yet.
+    pub(crate) known: Vec<NodeId>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Fetch for PeerFetch {
+    fn records(&self, stream: Stream, seq: u64) -> Fetched<'_> {
+        const TIMEOUT: Duration = Duration::from_secs(5);
+        Box::pin(async move {
+            let membership = self.shared.membership.load_full();
+            let mut sources: Vec<NodeId> =
+                membership.membership().nodes().map(|(id, _)| NodeId(*id)).collect();
+            sources.extend(self.known.iter().copied());
+            sources.sort_unstable();
+            sources.dedup();
+            let mut answers = Vec::new();
+            for source in sources.into_iter().filter(|id| *id != self.shared.node) {
+                let Ok(question) = postcard::to_stdvec(&(stream, seq)) else { continue };
+                let answer = self.peers.call(source, Method::Records, question.into(), TIMEOUT).await;
+                let records = answer.ok().and_then(|bytes| postcard::from_bytes::<Vec<Vec<u8>>>(&bytes).ok());
+                if let Some(records) = records.filter(|records| !records.is_empty()) {
+                    answers.push(records.into_iter().map(Stored).collect());
+                    // One good source is the rule; more are asked when it turns out bad.
+                    if answers.len() >= 2 {
+                        break;
+                    }
+                }
+            }
+            answers
+        })
+    }
+
+    fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+}

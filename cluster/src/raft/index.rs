@@ -1,0 +1,136 @@
+//! Which log entries there are and where: in memory, in a segment file, or both.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::{Entry, LogId, Vote};
+use crate::segment::Location;
+
+/// The log as the Raft core sees it; disks follow.
+#[derive(Debug, Default)]
+pub(crate) struct LogIndex {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) committed: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
+    slots: VecDeque<Slot>,
+    /// Entries before this index are not kept in memory.
+    kept_from: u64,
+    kept_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    log_id: LogId,
+    /// Which append made it, as a truncated index is used again.
+    ticket: u64,
+    location: Option<Location>,
+    entry: Option<Entry>,
+}
+
+/// Where an entry can be had.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    Memory(Entry),
+    Disk(Location),
+}
+
+/// Bytes of entries kept in memory once they are on disk, for replication and apply.
+const KEPT_BYTES: u64 = 32 * 1024 * 1024;
+
+impl LogIndex {
+    pub(crate) fn first_index(&self) -> Option<u64> {
+        self.slots.front().map(|slot| slot.log_id.index)
+    }
+
+    pub(crate) fn last_log_id(&self) -> Option<LogId> {
+        self.slots.back().map(|slot| slot.log_id).or(self.purged)
+    }
+
+    /// Adds an entry after the last. False when it leaves a hole.
+    pub(crate) fn push(
+        &mut self,
+        log_id: LogId,
+        ticket: u64,
+        location: Option<Location>,
+        entry: Option<Entry>,
+    ) -> bool {
+        let fits = self.last_log_id().is_none_or(|last| last.index + 1 == log_id.index);
+        self.slots.push_back(Slot { log_id, ticket, location, entry });
+        fits
+    }
+
+    /// An entry is on disk now.
+    pub(crate) fn located(&mut self, index: u64, ticket: u64, location: Location) {
+        if let Some(slot) = self.slot_mut(index).filter(|slot| slot.ticket == ticket) {
+            slot.location = Some(location);
+            self.kept_bytes += location.size;
+            self.shed();
+        }
+    }
+
+    fn shed(&mut self) {
+        while self.kept_bytes > KEPT_BYTES {
+            let index = self.kept_from.max(self.first_index().unwrap_or(0));
+            self.kept_from = index + 1;
+            let Some(slot) = self.slot_mut(index) else {
+                self.kept_bytes = 0;
+                return;
+            };
+            let Some(location) = slot.location else {
+                self.kept_from = index;
+                return;
+            };
+            slot.entry = None;
+            self.kept_bytes = self.kept_bytes.saturating_sub(location.size);
+        }
+    }
+
+    /// Forgets entries after `last` (all for `None`).
+    pub(crate) fn truncate_after(&mut self, last: Option<LogId>) {
+        while self.slots.back().is_some_and(|slot| last.is_none_or(|last| slot.log_id.index > last.index)) {
+            self.slots.pop_back();
+        }
+        self.kept_from = self.kept_from.min(self.last_log_id().map_or(0, |id| id.index + 1));
+    }
+
+    /// Forgets entries up to `log_id`.
+    pub(crate) fn purge(&mut self, log_id: LogId) {
+        while self.slots.front().is_some_and(|slot| slot.log_id.index <= log_id.index) {
+            if let Some(Slot { entry: Some(_), location: Some(location), .. }) = self.slots.pop_front() {
+                self.kept_bytes = self.kept_bytes.saturating_sub(location.size);
+            }
+        }
+        self.purged = self.purged.max(Some(log_id));
+    }
+
+    /// The file in which the oldest entry stands, once it is on disk.
+    pub(crate) fn oldest_segment(&self) -> Option<u64> {
+        self.slots.front().and_then(|slot| slot.location).map(|location| location.segment)
+    }
+
+    /// No entries at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The entries of `range` that there are, without a hole, from the first.
+    pub(crate) fn find(&self, range: Range<u64>) -> Vec<(LogId, Found)> {
+        let Some(first) = self.first_index() else { return Vec::new() };
+        let from = range.start.saturating_sub(first);
+        let count = range.end.saturating_sub(range.start.max(first));
+        let (Ok(from), Ok(count)) = (usize::try_from(from), usize::try_from(count)) else {
+            return Vec::new();
+        };
+        let found = |slot: &Slot| match (&slot.entry, slot.location) {
+            (Some(entry), _) => Some((slot.log_id, Found::Memory(entry.clone()))),
+            (None, Some(location)) => Some((slot.log_id, Found::Disk(location))),
+            (None, None) => None,
+        };
+        self.slots.iter().skip(from).take(count).map_while(found).collect()
+    }
+
+    fn slot_mut(&mut self, index: u64) -> Option<&mut Slot> {
+        let first = self.first_index()?;
+        self.slots.get_mut(usize::try_from(index.checked_sub(first)?).ok()?)
+    }
+}

@@ -1,0 +1,234 @@
+//! openraft's log storage over the segment store.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use serde::Deserialize;
+use tokio::sync::oneshot;
+
+use super::index::{Found, LogIndex};
+use super::log_io::{Ask, Head, LogIo, LogRecord};
+use super::{Entry, LogId, Types, Vote};
+use crate::segment::{Location, Reader, SegmentError, Segments};
+
+/// The Raft log and vote. Clones are handles of the same.
+#[derive(Clone)]
+pub(crate) struct Log {
+    index: Arc<Mutex<LogIndex>>,
+    tickets: Arc<Mutex<u64>>,
+    asks: Sender<Ask>,
+    reader: Reader,
+}
+
+/// [`LogRecord`] without what entries hold, for the scan at start.
+#[derive(Deserialize)]
+enum ScannedRecord {
+    Head(Head),
+    Vote(Vote),
+    Entry(LogId),
+    Truncate(Option<LogId>),
+    Purge(LogId),
+    Committed(Option<LogId>),
+}
+
+/// Bytes of entries read at once for a follower.
+const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+impl Log {
+    /// Opens or makes the log in `directory` and starts its thread.
+    pub(crate) fn open(directory: &Path, segment_bytes: u64) -> Result<Log, SegmentError> {
+        let mut index = LogIndex::default();
+        let mut oldest_hole = None;
+        let segments = Segments::open(directory, segment_bytes, true, &mut |number, location, payload| {
+            let scanned = postcard::take_from_bytes::<ScannedRecord>(payload);
+            let Ok((record, _)) = scanned else {
+                let path = directory.join(format!("{:020}.seg", location.segment));
+                return Err(SegmentError::rot(&path, location.offset, "the record makes no sense"));
+            };
+            scan(&mut index, record, number, location, &mut oldest_hole)
+                .map_err(|what| SegmentError::rot(directory, location.offset, what))
+        })?;
+        let head = Head { vote: index.vote, committed: index.committed, purged: index.purged };
+        let reader = segments.reader();
+        let index = Arc::new(Mutex::new(index));
+        let (asks, receiver) = channel();
+        let io = LogIo { segments, head, index: Arc::clone(&index), asks: receiver, committed_waits: false };
+        std::thread::Builder::new()
+            .name("raft-log".into())
+            .spawn(move || io.run())
+            .map_err(|e| SegmentError::io(directory, e))?;
+        Ok(Log { index, tickets: Arc::default(), asks, reader })
+    }
+
+    /// Syncs and closes the files.
+    pub(crate) async fn close(&self) {
+        let (stopped, wait) = oneshot::channel();
+        if self.asks.send(Ask::Stop(stopped)).is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    fn index(&self) -> MutexGuard<'_, LogIndex> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, ask: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Ask) -> io::Result<()> {
+        let (tell, told) = oneshot::channel();
+        self.asks.send(ask(tell)).map_err(|_| closed())?;
+        told.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    fn read_disk(&self, log_id: LogId, location: Location) -> io::Result<Entry> {
+        let payload = self.reader.read(location).map_err(io::Error::other)?;
+        match postcard::from_bytes(&payload) {
+            Ok(LogRecord::Entry(found, payload)) if found == log_id => Ok(Entry { log_id, payload }),
+            _ => Err(io::Error::other(format!("log entry {log_id} is not where it was written"))),
+        }
+    }
+}
+
+fn scan(
+    index: &mut LogIndex,
+    record: ScannedRecord,
+    number: u64,
+    location: Location,
+    hole: &mut Option<u64>,
+) -> Result<(), String> {
+    match record {
+        ScannedRecord::Head(head) => {
+            index.vote = head.vote;
+            index.committed = head.committed;
+            if let Some(purged) = head.purged {
+                index.purge(purged);
+            }
+        }
+        ScannedRecord::Vote(vote) => index.vote = Some(vote),
+        // Entries of files before the purge, which were not removed in time, may begin anywhere.
+        ScannedRecord::Entry(log_id) => {
+            if !index.push(log_id, number, Some(location), None) {
+                *hole = Some(log_id.index);
+            }
+        }
+        ScannedRecord::Truncate(after) => index.truncate_after(after),
+        ScannedRecord::Purge(upto) => index.purge(upto),
+        ScannedRecord::Committed(committed) => index.committed = committed,
+    }
+    match hole {
+        Some(at) if index.first_index().is_some_and(|first| first < *at) => {
+            Err(format!("the log has a hole before entry {at}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the raft log is closed")
+}
+
+impl RaftLogReader<Types> for Log {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let start = match range.start_bound() {
+            Bound::Included(at) => *at,
+            Bound::Excluded(at) => *at + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(at) => at.saturating_add(1),
+            Bound::Excluded(at) => *at,
+            Bound::Unbounded => u64::MAX,
+        };
+        let found = self.index().find(start..end);
+        let read = |(log_id, found)| match found {
+            Found::Memory(entry) => Ok(entry),
+            Found::Disk(location) => self.read_disk(log_id, location),
+        };
+        found.into_iter().map(read).collect()
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        let found = self.index().find(start..end);
+        let mut entries = Vec::with_capacity(found.len());
+        let mut read_bytes = 0;
+        for (log_id, found) in found {
+            entries.push(match found {
+                Found::Memory(entry) => entry,
+                Found::Disk(location) => {
+                    read_bytes += location.size;
+                    self.read_disk(log_id, location)?
+                }
+            });
+            if read_bytes > READ_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.index().vote)
+    }
+}
+
+impl RaftLogStorage<Types> for Log {
+    type LogReader = Log;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let index = self.index();
+        Ok(LogState { last_purged_log_id: index.purged, last_log_id: index.last_log_id() })
+    }
+
+    async fn get_log_reader(&mut self) -> Log {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.index().vote = Some(*vote);
+        self.ask(|tell| Ask::Vote(*vote, tell)).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.index().committed = committed;
+        self.asks.send(Ask::Committed(committed)).map_err(|_| closed())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.index().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, done: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        let first_ticket = *tickets;
+        *tickets += entries.len() as u64;
+        {
+            let mut index = self.index();
+            for (entry, ticket) in entries.iter().zip(first_ticket..) {
+                index.push(entry.log_id, ticket, None, Some(entry.clone()));
+            }
+        }
+        self.asks.send(Ask::Append { first_ticket, entries, done }).map_err(|_| closed())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        self.index().truncate_after(last);
+        self.ask(|tell| Ask::Truncate(last, tell)).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        self.index().purge(upto);
+        self.ask(|tell| Ask::Purge(upto, tell)).await
+    }
+}

@@ -1,0 +1,218 @@
+//! The log's own thread: it merges what comes while an earlier sync is under way, and acknowledges after the sync.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use openraft::storage::IOFlushed;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::index::LogIndex;
+use super::{Entry, LogId, Payload, Types, Vote};
+use crate::segment::{Location, SegmentError, Segments};
+
+/// What the log's files hold. A `Head` begins each file, so that older files can go.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum LogRecord {
+    Head(Head),
+    Vote(Vote),
+    Entry(LogId, Payload),
+    Truncate(Option<LogId>),
+    Purge(LogId),
+    Committed(Option<LogId>),
+}
+
+/// What later files would need of earlier ones.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) committed: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
+}
+
+/// What the thread is asked.
+pub(crate) enum Ask {
+    Append { first_ticket: u64, entries: Vec<Entry>, done: IOFlushed<Types> },
+    Vote(Vote, oneshot::Sender<io::Result<()>>),
+    Truncate(Option<LogId>, oneshot::Sender<io::Result<()>>),
+    Purge(LogId, oneshot::Sender<io::Result<()>>),
+    Committed(Option<LogId>),
+    Stop(oneshot::Sender<()>),
+}
+
+enum Done {
+    Flushed(IOFlushed<Types>),
+    Told(oneshot::Sender<io::Result<()>>),
+}
+
+impl Done {
+    fn tell(self, failed: Option<&str>) {
+        let result = || failed.map_or(Ok(()), |why| Err(io::Error::other(why.to_owned())));
+        match self {
+            Done::Flushed(callback) => callback.io_completed(result()),
+            Done::Told(tell) => drop(tell.send(result())),
+        }
+    }
+}
+
+pub(crate) struct LogIo {
+    pub(crate) segments: Segments,
+    pub(crate) head: Head,
+    pub(crate) index: Arc<Mutex<LogIndex>>,
+    pub(crate) asks: Receiver<Ask>,
+    pub(crate) committed_waits: bool,
+}
+
+#[derive(Default)]
+struct Round {
+    located: Vec<(u64, u64, Location)>,
+    done: Vec<Done>,
+    purged: bool,
+}
+
+/// Asks merged into one sync at most.
+const MERGE_MAX: usize = 1024;
+/// After so long without work a durable mark is left.
+const IDLE: Duration = Duration::from_millis(100);
+
+impl LogIo {
+    /// Serves until told to stop, or until the log store is dropped.
+    pub(crate) fn run(mut self) {
+        let mut failed: Option<String> = None;
+        loop {
+            let first = match self.asks.recv_timeout(IDLE) {
+                Ok(ask) => ask,
+                Err(RecvTimeoutError::Timeout) => {
+                    if failed.is_none() {
+                        failed = self.idle().err().map(|e| e.to_string());
+                    }
+                    match self.asks.recv() {
+                        Ok(ask) => ask,
+                        Err(_) => return,
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut asks = vec![first];
+            asks.extend(self.asks.try_iter().take(MERGE_MAX));
+            if let Some(stopped) = self.round(asks, &mut failed) {
+                drop(self);
+                let _ = stopped.send(());
+                return;
+            }
+        }
+    }
+
+    fn round(&mut self, asks: Vec<Ask>, failed: &mut Option<String>) -> Option<oneshot::Sender<()>> {
+        let started = Instant::now();
+        let mut round = Round::default();
+        let mut stop = None;
+        for ask in asks {
+            if let Ask::Stop(stopped) = ask {
+                stop = Some(stopped);
+            } else if let Err(error) = self.carry_out(ask, &mut round, failed.is_some()) {
+                *failed = Some(error.to_string());
+            }
+        }
+        if failed.is_none() {
+            let needs_sync = !round.done.is_empty();
+            let written =
+                if needs_sync { self.put_committed().and_then(|()| self.segments.sync()) } else { Ok(()) };
+            match written.and_then(|()| self.after_sync(&round)) {
+                Ok(()) if needs_sync => {
+                    metrics::histogram!("tandem_raft_log_sync_seconds")
+                        .record(started.elapsed().as_secs_f64());
+                    metrics::histogram!("tandem_raft_log_merged").record(round.done.len() as f64);
+                }
+                Ok(()) => {}
+                Err(error) => *failed = Some(error.to_string()),
+            }
+        }
+        if let Some(why) = failed.as_deref() {
+            tracing::error!(why, "the raft log can't be written");
+        }
+        for done in round.done {
+            done.tell(failed.as_deref());
+        }
+        stop
+    }
+
+    fn carry_out(&mut self, ask: Ask, round: &mut Round, failed: bool) -> Result<(), SegmentError> {
+        match ask {
+            Ask::Append { first_ticket, entries, done } => {
+                round.done.push(Done::Flushed(done));
+                if failed {
+                    return Ok(());
+                }
+                for (entry, ticket) in entries.into_iter().zip(first_ticket..) {
+                    let location = self.put(&LogRecord::Entry(entry.log_id, entry.payload))?;
+                    round.located.push((entry.log_id.index, ticket, location));
+                }
+                Ok(())
+            }
+            Ask::Vote(vote, told) => {
+                round.done.push(Done::Told(told));
+                self.head.vote = Some(vote);
+                self.put(&LogRecord::Vote(vote)).map(drop)
+            }
+            Ask::Truncate(after, told) => {
+                round.done.push(Done::Told(told));
+                self.put(&LogRecord::Truncate(after)).map(drop)
+            }
+            Ask::Purge(upto, told) => {
+                round.done.push(Done::Told(told));
+                round.purged = true;
+                self.head.purged = Some(upto);
+                self.put(&LogRecord::Purge(upto)).map(drop)
+            }
+            Ask::Committed(committed) => {
+                self.head.committed = committed;
+                self.committed_waits = true;
+                Ok(())
+            }
+            Ask::Stop(_) => Ok(()),
+        }
+    }
+
+    /// How far the log is committed rides along with the next sync, or is noted when nothing else comes.
+    fn put_committed(&mut self) -> Result<(), SegmentError> {
+        if std::mem::take(&mut self.committed_waits) {
+            self.put(&LogRecord::Committed(self.head.committed))?;
+        }
+        Ok(())
+    }
+
+    fn idle(&mut self) -> Result<(), SegmentError> {
+        self.put_committed()?;
+        self.segments.write()?;
+        self.segments.mark()
+    }
+
+    fn put(&mut self, record: &LogRecord) -> Result<Location, SegmentError> {
+        if self.segments.full() {
+            self.segments.roll()?;
+            let head = encode(&LogRecord::Head(self.head.clone()))?;
+            self.segments.append(&head)?;
+        }
+        self.segments.append(&encode(record)?)
+    }
+
+    fn after_sync(&mut self, round: &Round) -> Result<(), SegmentError> {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        for (at, ticket, location) in &round.located {
+            index.located(*at, *ticket, *location);
+        }
+        let oldest = if index.is_empty() { Some(self.segments.next()) } else { index.oldest_segment() };
+        drop(index);
+        match oldest.filter(|_| round.purged) {
+            Some(segment) => self.segments.remove_below(segment),
+            None => Ok(()),
+        }
+    }
+}
+
+fn encode(record: &LogRecord) -> Result<Vec<u8>, SegmentError> {
+    postcard::to_stdvec(record).map_err(|e| SegmentError::Stopped(e.to_string()))
+}

@@ -1,0 +1,89 @@
+//! Node-to-node RPC: framed messages over TCP, two connections (lanes) from each node to each other node, so that
+//! heartbeats never wait behind bulk. Each connection begins with a [`handshake`]. TLS will wrap the [`Link`].
+
+pub(crate) mod client;
+pub(crate) mod handshake;
+pub(crate) mod server;
+pub(crate) mod wire;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A connection, whatever wraps it.
+pub(crate) trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Lane {
+    /// Appends, votes, heartbeats.
+    Raft,
+    /// All else.
+    Application,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    Append,
+    Vote,
+    PreVote,
+    Transfer,
+    Snapshot,
+    Propose,
+    ReadIndex,
+    Ping,
+    Hash,
+    Records,
+    Member,
+    Call,
+    Tell,
+}
+
+impl Method {
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Method::Append => 1,
+            Method::Vote => 2,
+            Method::PreVote => 3,
+            Method::Transfer => 4,
+            Method::Snapshot => 5,
+            Method::Propose => 6,
+            Method::ReadIndex => 7,
+            Method::Ping => 8,
+            Method::Hash => 9,
+            Method::Records => 10,
+            Method::Member => 11,
+            Method::Call => 12,
+            Method::Tell => 13,
+        }
+    }
+
+    pub(crate) fn of(byte: u8) -> Option<Method> {
+        const ALL: [Method; 13] = [
+            Method::Append,
+            Method::Vote,
+            Method::PreVote,
+            Method::Transfer,
+            Method::Snapshot,
+            Method::Propose,
+            Method::ReadIndex,
+            Method::Ping,
+            Method::Hash,
+            Method::Records,
+            Method::Member,
+            Method::Call,
+            Method::Tell,
+        ];
+        ALL.into_iter().find(|method| method.byte() == byte)
+    }
+
+    /// Which lane carries it.
+    pub(crate) fn lane(self) -> Lane {
+        match self {
+            Method::Append | Method::Vote | Method::PreVote | Method::Transfer => Lane::Raft,
+            _ => Lane::Application,
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The calling side: for each peer and lane a queue and a task that keeps the connection.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use tandem_state::NodeId;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::handshake::{Client, HandshakeError, Purpose};
+use super::wire::{FRAME_MAX, Frame, Kind, read};
+use super::{Lane, Link, Method};
+use crate::peer::PeerError;
+
+/// All peers that this node talks to, and where they are.
+pub(crate) struct Peers {
+    introduction: Arc<Client>,
+    addresses: Arc<Addresses>,
+    lanes: Mutex<HashMap<(NodeId, Lane), mpsc::Sender<Outgoing>>>,
+    stop: watch::Receiver<bool>,
+}
+
+#[derive(Default)]
+struct Addresses(Mutex<BTreeMap<NodeId, String>>);
+
+impl Addresses {
+    fn get(&self, node: NodeId) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
+    }
+}
+
+struct Outgoing {
+    method: Method,
+    payload: Bytes,
+    reply: Option<oneshot::Sender<Result<Bytes, PeerError>>>,
+}
+
+/// Messages that may wait for one peer and lane.
+const QUEUE_MAX: usize = 4096;
+/// Requests without a response on one connection.
+const OPEN_MAX: usize = 16_384;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// After a failed connect, messages are refused for so long without another try.
+const COOL_DOWN: Duration = Duration::from_millis(100);
+/// A peer that owes responses and sends nothing for so long is given up.
+const SILENCE: Duration = Duration::from_secs(3);
+
+impl Peers {
+    pub(crate) fn new(introduction: Client, stop: watch::Receiver<bool>) -> Peers {
+        Peers {
+            introduction: Arc::new(introduction),
+            addresses: Arc::default(),
+            lanes: Mutex::default(),
+            stop,
+        }
+    }
+
+    /// Learns where a peer is.
+    pub(crate) fn set_address(&self, node: NodeId, address: &str) {
+        let mut addresses = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if addresses.get(&node).is_none_or(|known| known != address) {
+            tracing::debug!(%node, address, "peer address");
+            addresses.insert(node, address.to_owned());
+        }
+    }
+
+    /// Learns where a peer may be, if nothing better is known.
+    pub(crate) fn hint_address(&self, node: NodeId, address: &str) {
+        let mut addresses = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.entry(node).or_insert_with(|| address.to_owned());
+    }
+
+    /// Sends a request and waits for the response.
+    pub(crate) async fn call(
+        &self,
+        node: NodeId,
+        method: Method,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, PeerError> {
+        let (reply, told) = oneshot::channel();
+        self.send(node, Outgoing { method, payload, reply: Some(reply) })?;
+        match tokio::time::timeout(timeout, told).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(PeerError::Stopped),
+            Err(_) => Err(PeerError::Timeout),
+        }
+    }
+
+    /// Queues a one-way message.
+    pub(crate) fn tell(&self, node: NodeId, method: Method, payload: Bytes) -> Result<(), PeerError> {
+        self.send(node, Outgoing { method, payload, reply: None })
+    }
+
+    fn send(&self, node: NodeId, outgoing: Outgoing) -> Result<(), PeerError> {
+        if outgoing.payload.len() > FRAME_MAX / 2 {
+            return Err(PeerError::TooLong);
+        }
+        self.addresses.get(node).ok_or(PeerError::NoNode)?;
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = outgoing.method.lane();
+        let sender = lanes.entry((node, lane)).or_insert_with(|| self.open(node, lane));
+        sender.try_send(outgoing).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                metrics::counter!("tandem_rpc_overload_total").increment(1);
+                PeerError::Overloaded
+            }
+            mpsc::error::TrySendError::Closed(_) => PeerError::Stopped,
+        })
+    }
+
+    fn open(&self, node: NodeId, lane: Lane) -> mpsc::Sender<Outgoing> {
+        let (sender, queue) = mpsc::channel(QUEUE_MAX);
+        let task = LaneTask {
+            node,
+            lane,
+            introduction: Arc::clone(&self.introduction),
+            addresses: Arc::clone(&self.addresses),
+            queue,
+            refused: None,
+            said: String::new(),
+        };
+        let mut stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = task.run() => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        });
+        sender
+    }
+}
+
+/// Keeps one connection: made when there is something to send, made again after it broke.
+struct LaneTask {
+    node: NodeId,
+    lane: Lane,
+    introduction: Arc<Client>,
+    addresses: Arc<Addresses>,
+    queue: mpsc::Receiver<Outgoing>,
+    /// When and why the last try failed.
+    refused: Option<(Instant, String)>,
+    /// What was logged last, so that it isn't repeated for hours.
+    said: String,
+}
+
+type Open = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Bytes, PeerError>>>>>;
+
+impl LaneTask {
+    async fn run(mut self) {
+        while let Some(first) = self.queue.recv().await {
+            match self.connect().await {
+                Ok(link) => {
+                    self.said.clear();
+                    let why = self.talk(link, first).await;
+                    tracing::debug!(node = %self.node, lane = ?self.lane, %why, "connection ended");
+                }
+                Err(why) => {
+                    if why != self.said {
+                        tracing::warn!(node = %self.node, lane = ?self.lane, %why, "no connection to the node");
+                        self.said.clone_from(&why);
+                    }
+                    refuse(first, &why);
+                    while let Ok(waiting) = self.queue.try_recv() {
+                        refuse(waiting, &why);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Box<dyn Link>, String> {
+        if let Some((at, why)) = &self.refused
+            && at.elapsed() < COOL_DOWN
+        {
+            return Err(why.clone());
+        }
+        let address = self.addresses.get(self.node).ok_or("its address is not known")?;
+        let purpose = Purpose::Lane { lane: self.lane, target: self.node };
+        let made = tokio::time::timeout(CONNECT_TIMEOUT, dial(&address, &self.introduction, purpose)).await;
+        let result = match made {
+            Ok(Ok(link)) => Ok(link),
+            Ok(Err(error)) => Err(format!("{address}: {error}")),
+            Err(_) => Err(format!("{address}: no answer in time")),
+        };
+        self.refused = result.as_ref().err().map(|why| (Instant::now(), why.clone()));
+        result
+    }
+
+    /// Sends and receives until the connection ends. Returns why it did.
+    async fn talk(&mut self, link: Box<dyn Link>, first: Outgoing) -> String {
+        let (mut reading, mut writing) = tokio::io::split(link);
+        let open: Open = Arc::default();
+        let heard = Arc::new(Mutex::new(Instant::now()));
+        let receive = receive(&mut reading, &open, &heard);
+        let send = send(&mut self.queue, &mut writing, first, &open);
+        let why = tokio::select! {
+            ended = receive => ended,
+            ended = send => ended,
+            () = silence(&open, &heard) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        let why = why.map_or_else(|e| e.to_string(), |()| "closed".to_owned());
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, reply) in open.drain() {
+            let _ = reply.send(Err(PeerError::Unreachable(why.clone())));
+        }
+        why
+    }
+}
+
+/// Connects and introduces this node.
+async fn dial(
+    address: &str,
+    introduction: &Client,
+    purpose: Purpose,
+) -> Result<Box<dyn Link>, HandshakeError> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut link: Box<dyn Link> = Box::new(stream);
+    introduction.introduce(&mut link, purpose).await?;
+    Ok(link)
+}
+
+fn refuse(outgoing: Outgoing, why: &str) {
+    match outgoing.reply {
+        Some(reply) => drop(reply.send(Err(PeerError::Unreachable(why.to_owned())))),
+        None => metrics::counter!("tandem_rpc_dropped_total").increment(1),
+    }
+}
+
+async fn send(
+    queue: &mut mpsc::Receiver<Outgoing>,
+    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+    first: Outgoing,
+    open: &Open,
+) -> io::Result<()> {
+    const BUFFER: usize = 64 * 1024;
+    let mut id = 0;
+    let mut buffer = BytesMut::new();
+    let mut next = Some(first);
+    while let Some(outgoing) = next.take() {
+        id += 1;
+        frame(outgoing, id, open, &mut buffer);
+        while buffer.len() < BUFFER {
+            let Ok(more) = queue.try_recv() else { break };
+            id += 1;
+            frame(more, id, open, &mut buffer);
+        }
+        to.write_all(&buffer).await?;
+        buffer.clear();
+        next = queue.recv().await;
+    }
+    Ok(())
+}
+
+fn frame(outgoing: Outgoing, id: u64, open: &Open, buffer: &mut BytesMut) {
+    let kind = if let Some(reply) = outgoing.reply {
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= OPEN_MAX {
+            open.retain(|_, reply| !reply.is_closed());
+        }
+        if open.len() >= OPEN_MAX {
+            let _ = reply.send(Err(PeerError::Overloaded));
+            return;
+        }
+        open.insert(id, reply);
+        Kind::Request
+    } else {
+        Kind::OneWay
+    };
+    Frame { kind, id, method: outgoing.method.byte(), payload: outgoing.payload }.put(buffer);
+}
+
+async fn receive(
+    from: &mut (impl tokio::io::AsyncRead + Unpin),
+    open: &Open,
+    heard: &Mutex<Instant>,
+) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
+    while let Some(frame) = read(from, &mut buffer).await? {
+        *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let result = match frame.kind {
+            Kind::Done => Ok(frame.payload),
+            Kind::Failed => Err(failure(&frame.payload)),
+            Kind::Pulse | Kind::Request | Kind::OneWay => continue,
+        };
+        if let Some(reply) = open.lock().unwrap_or_else(PoisonError::into_inner).remove(&frame.id) {
+            let _ = reply.send(result);
+        }
+    }
+    Ok(())
+}
+
+/// A refusal as the server wrote it.
+fn failure(payload: &[u8]) -> PeerError {
+    match payload {
+        b"no handler" => PeerError::NoHandler,
+        other => PeerError::Unreachable(String::from_utf8_lossy(other).into_owned()),
+    }
+}
+
+/// Returns when responses are owed and nothing was heard for too long.
+async fn silence(open: &Open, heard: &Mutex<Instant>) {
+    let mut idle_since = Instant::now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let owed = !open.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if !owed {
+            idle_since = Instant::now();
+        }
+        let last = *heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if owed && last.max(idle_since).elapsed() > SILENCE {
+            return;
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Looking at the whole cluster from one node: status and hashes.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tandem_state::{Command, NodeId, Principal, Role, State};
+
+use crate::cluster::HashError;
+use crate::identity::to_hex;
+use crate::node::Node;
+use crate::rpc::Method;
+use crate::service::Pong;
+use crate::status::{HashReport, MemberState, NodeHash, NodeStatus, RaftRole, Status, Survives};
+
+impl Node {
+    /// See `Cluster::status`.
+    pub(crate) async fn status(&self) -> Status {
+        let view = self.shared.view.load_full();
+        let membership = self.shared.membership.load_full();
+        let voters: Vec<NodeId> = membership.membership().voter_ids().map(NodeId).collect();
+        let mut ids: Vec<NodeId> = membership.membership().nodes().map(|(id, _)| NodeId(*id)).collect();
+        if !ids.contains(&self.id()) {
+            ids.push(self.id());
+        }
+        let asks = ids.into_iter().map(|id| async move {
+            let asked = Instant::now();
+            let pong = self.ping(id).await;
+            let rtt_ms = if id == self.id() { 0.0 } else { asked.elapsed().as_secs_f64() * 1000.0 };
+            (id, pong, (rtt_ms * 100.0).round() / 100.0)
+        });
+        let answers = futures_util::future::join_all(asks).await;
+        let leader = leader_of(&answers, &voters);
+        let mut nodes: Vec<NodeStatus> = answers
+            .into_iter()
+            .map(|(id, pong, rtt_ms)| self.node_status(&view, id, voters.contains(&id), pong, rtt_ms))
+            .collect();
+        nodes.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        let up = nodes.iter().filter(|node| voters.contains(&node.id) && node.rtt_ms.is_some()).count();
+        let sites = voters.iter().map(|id| view.nodes.get(id).map_or("", |record| &record.site));
+        Status {
+            cluster_id: self.identity.cluster,
+            generation: self.identity.generation,
+            leader: leader.map(|id| self.name_of(&view, id)),
+            quorum: leader.is_some() && up > voters.len() / 2,
+            survives: survives(sites),
+            nodes,
+        }
+    }
+
+    fn node_status(
+        &self,
+        view: &State,
+        id: NodeId,
+        votes: bool,
+        pong: Option<Pong>,
+        rtt_ms: f64,
+    ) -> NodeStatus {
+        let record = if id == self.id() { Some(&self.record) } else { view.nodes.get(&id) };
+        let state = match (&pong, votes) {
+            (None, _) => MemberState::Down,
+            (Some(_), true) => MemberState::Up,
+            (Some(_), false) => MemberState::Joining,
+        };
+        NodeStatus {
+            name: self.name_of(view, id),
+            id,
+            site: record.map_or_else(String::new, |record| record.site.clone()),
+            role: record.map_or(Role::Full, |record| record.role),
+            state,
+            raft: pong.as_ref().map_or(RaftRole::Unreachable, |pong| pong.raft),
+            term: pong.as_ref().map_or(0, |pong| pong.term),
+            last_log: pong.as_ref().map_or(0, |pong| pong.last_log),
+            applied: pong.as_ref().map_or(0, |pong| pong.applied),
+            epoch: view.nodes.get(&id).map_or(1, |record| record.epoch.0),
+            lease_ms: None,
+            calls: view.calls.values().filter(|call| call.owner == id).count() as u64,
+            registrations: view.bindings.values().filter(|binding| binding.spec.flow.node == id).count()
+                as u64,
+            version: match (&pong, record) {
+                (Some(pong), _) => pong.version.clone(),
+                (None, Some(record)) => record.version.clone(),
+                (None, None) => String::new(),
+            },
+            rtt_ms: pong.map(|_| rtt_ms),
+        }
+    }
+
+    fn name_of(&self, view: &State, id: NodeId) -> String {
+        if id == self.id() {
+            return self.record.name.clone();
+        }
+        view.nodes.get(&id).map_or_else(|| id.to_string(), |record| record.name.clone())
+    }
+
+    /// See `Cluster::hash`.
+    pub(crate) async fn hash_report(&self) -> Result<HashReport, HashError> {
+        // A `Tick` makes a position that every node passes and keeps its state at.
+        let tick = self.propose(Principal::Node(self.id()), None, Command::Tick).await;
+        let position = tick.map_err(|_| HashError::NoQuorum)?.position;
+        let view = self.shared.view.load_full();
+        let mut ids = self.others();
+        ids.push(self.id());
+        let asks = ids.into_iter().map(|id| async move { (id, self.hash_of(id, position).await) });
+        let answers = futures_util::future::join_all(asks).await;
+        let first = answers.iter().find_map(|(_, hash)| hash.as_ref().ok().copied());
+        let equal = answers.iter().all(|(_, hash)| hash.is_ok() && hash.as_ref().ok().copied() == first);
+        let mut nodes: Vec<NodeHash> = answers
+            .into_iter()
+            .map(|(id, hash)| NodeHash {
+                name: self.name_of(&view, id),
+                id,
+                hash: hash.as_ref().ok().map(|hash| to_hex(hash)),
+                error: hash.err(),
+            })
+            .collect();
+        nodes.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        Ok(HashReport { position, equal, nodes })
+    }
+
+    async fn hash_of(&self, id: NodeId, position: u64) -> Result<[u8; 32], String> {
+        const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(8);
+        if id == self.id() {
+            return self.hash_at(position).await;
+        }
+        let question = postcard::to_stdvec(&position).map_err(|e| e.to_string())?;
+        let answer = self.peers.call(id, Method::Hash, Bytes::from(question), TIMEOUT).await;
+        let answer = answer.map_err(|e| e.to_string())?;
+        postcard::from_bytes::<Result<[u8; 32], String>>(&answer).map_err(|e| e.to_string())?
+    }
+}
+
+/// The node that itself says it leads and that a majority of voters names in its term.
+fn leader_of(answers: &[(NodeId, Option<Pong>, f64)], voters: &[NodeId]) -> Option<NodeId> {
+    let voices = || answers.iter().filter_map(|(id, pong, _)| pong.as_ref().map(|pong| (*id, pong)));
+    let claims = voices().filter(|(id, pong)| pong.raft == RaftRole::Leader && pong.leader == Some(*id));
+    let (leader, claim) = claims.max_by_key(|(_, pong)| pong.term)?;
+    let named = voices()
+        .filter(|(id, pong)| voters.contains(id) && pong.leader == Some(leader) && pong.term == claim.term)
+        .count();
+    (named > voters.len() / 2).then_some(leader)
+}
+
+fn survives<'a>(sites: impl Iterator<Item = &'a str>) -> Survives {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for site in sites {
+        *counts.entry(site.to_owned()).or_default() += 1;
+    }
+    let voters: usize = counts.values().sum();
+    let stands = |lost: usize| voters.saturating_sub(lost) > voters / 2;
+    Survives {
+        any_one_node: voters > 0 && stands(1),
+        site: counts.into_iter().map(|(site, count)| (site, stands(count))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pong(raft: RaftRole, term: u64, leader: Option<u64>) -> Option<Pong> {
+        Some(Pong {
+            raft,
+            term,
+            last_log: 0,
+            applied: 0,
+            leader: leader.map(NodeId),
+            version: String::new(),
+            wall_ms: 0,
+        })
+    }
+
+    #[test]
+    fn three_nodes_on_two_sites_survive_a_node_and_the_smaller_site() {
+        let survives = survives(["east", "east", "west"].into_iter());
+        assert!(survives.any_one_node);
+        assert_eq!(survives.site, BTreeMap::from([("east".to_owned(), false), ("west".to_owned(), true)]));
+    }
+
+    #[test]
+    fn two_nodes_survive_nothing() {
+        assert_eq!(
+            survives(["east", "west"].into_iter()),
+            Survives {
+                any_one_node: false,
+                site: BTreeMap::from([("east".to_owned(), false), ("west".to_owned(), false)]),
+            }
+        );
+    }
+
+    #[test]
+    fn a_leader_is_one_that_a_majority_names() {
+        let voters = [NodeId(1), NodeId(2), NodeId(3)];
+        let mut answers = vec![
+            (NodeId(1), pong(RaftRole::Leader, 4, Some(1)), 0.0),
+            (NodeId(2), pong(RaftRole::Follower, 4, Some(1)), 0.0),
+            (NodeId(3), None, 0.0),
+        ];
+        assert_eq!(leader_of(&answers, &voters), Some(NodeId(1)));
+        answers[1].1 = None;
+        assert_eq!(leader_of(&answers, &voters), None);
+        answers[2].1 = pong(RaftRole::Leader, 5, Some(3));
+        answers[1].1 = pong(RaftRole::Follower, 5, Some(3));
+        assert_eq!(leader_of(&answers, &voters), Some(NodeId(3)));
+    }
+}

@@ -1,0 +1,240 @@
+//! Real nodes in one process, over 127.0.0.1 and real files: what a cluster promises while nodes come and go.
+
+mod world;
+
+use std::time::Duration;
+
+use tandem_cluster::archive::{CdrQuery, EventsRead};
+use tandem_cluster::{FeedItem, MemberState, ProposeError, RaftRole};
+use tandem_state::{Principal, Role};
+use world::{World, create_call, end_call, tenant};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_command_proposed_on_any_node_is_applied_on_all() {
+    let world = World::three().await;
+    let mut feed = world.node(2).feed();
+    for at in 0..3 {
+        let name = format!("tenant-{at}");
+        let committed = world.propose(at, tenant(&name)).await;
+        assert!(committed.outcome.is_ok(), "{:?}", committed.outcome);
+        assert!(world.node(at).view().tenant_by_name(&name).is_some(), "the proposer reads its own write");
+        for other in 0..3 {
+            assert!(world.node(other).wait_applied(committed.position, Duration::from_secs(5)).await);
+            assert!(world.node(other).view().tenant_by_name(&name).is_some());
+        }
+    }
+    let mut names = Vec::new();
+    while names.len() < 3 {
+        if let FeedItem::Applied { events, .. } = feed.next().await.unwrap() {
+            names.extend(
+                events.iter().map(|event| event.kind.name()).filter(|name| *name == "tenant.changed"),
+            );
+        }
+    }
+    world.assert_equal().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn status_says_who_is_there_with_and_without_a_quorum() {
+    let mut world = World::three().await;
+    let status = world.node(0).status().await;
+    assert!(status.quorum && status.survives.any_one_node);
+    assert_eq!(status.survives.site.get("east"), Some(&false));
+    assert_eq!(status.survives.site.get("west"), Some(&true));
+    assert_eq!(status.nodes.iter().filter(|node| node.raft == RaftRole::Leader).count(), 1);
+    assert!(status.nodes.iter().all(|node| node.state == MemberState::Up && node.rtt_ms.is_some()));
+    assert_eq!(status.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["n1", "n2", "n3"]);
+    world.kill(1).await;
+    world.kill(2).await;
+    let status = world.node(0).status().await;
+    assert!(!status.quorum && status.leader.is_none());
+    assert_eq!(status.nodes.iter().filter(|node| node.state == MemberState::Down).count(), 2);
+    assert!(world.node(0).read_index().await.is_err());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn leader_and_follower_may_die_and_come_back() {
+    let mut world = World::three().await;
+    world.propose(0, tenant("before")).await;
+    for round in 0..2 {
+        let leader = world.leader().await;
+        world.kill(leader).await;
+        let survivor = (leader + 1) % 3;
+        world.propose(survivor, tenant(&format!("leaderless-{round}"))).await;
+        world.restart(leader).await;
+        let follower = (world.leader().await + 1) % 3;
+        world.kill(follower).await;
+        world.propose((follower + 1) % 3, tenant(&format!("short-{round}"))).await;
+        world.restart(follower).await;
+    }
+    let committed = world.propose(0, tenant("after")).await;
+    for at in 0..3 {
+        assert!(world.node(at).wait_applied(committed.position, Duration::from_secs(10)).await);
+        assert_eq!(world.node(at).view().tenants.len(), 6);
+    }
+    world.assert_equal().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn proposals_under_way_when_the_leader_dies_apply_exactly_once() {
+    let mut world = World::three().await;
+    world.propose(0, tenant("acme")).await;
+    let leader = world.leader().await;
+    let proposer = (leader + 1) % 3;
+    let writers: Vec<_> = (0..40_u128)
+        .map(|id| {
+            let (cluster, node) = (world.node(proposer).clone(), world.node(proposer).node_id());
+            tokio::spawn(async move {
+                cluster.propose(Principal::Node(node), None, create_call(&cluster, id + 1)).await.unwrap();
+                cluster.propose(Principal::Node(node), None, end_call(id + 1)).await.unwrap()
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    world.kill(leader).await;
+    for writer in writers {
+        let committed = writer.await.unwrap();
+        assert!(committed.outcome.is_ok(), "{:?}", committed.outcome);
+    }
+    world.restart(leader).await;
+    let all = CdrQuery { limit: 1000, ..CdrQuery::default() };
+    world.settle().await;
+    for at in 0..3 {
+        assert_eq!(world.node(at).archive().cdrs(&all).unwrap().items.len(), 40, "one CDR for each call");
+    }
+    world.assert_equal().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_fell_far_behind_gets_snapshot_and_archive() {
+    let mut world = World::three().await;
+    world.propose(0, tenant("acme")).await;
+    let lagging = (world.leader().await + 1) % 3;
+    let writer = (lagging + 1) % 3;
+    world.kill(lagging).await;
+    for id in 1..=300_u128 {
+        let call = create_call(world.node(writer), id);
+        assert!(world.propose(writer, call).await.outcome.is_ok());
+        assert!(world.propose(writer, end_call(id)).await.outcome.is_ok());
+    }
+    world.restart(lagging).await;
+    let position = world.node(writer).read_index().await.unwrap();
+    assert!(world.node(lagging).wait_applied(position, Duration::from_secs(20)).await);
+    let all = CdrQuery { limit: 1000, ..CdrQuery::default() };
+    for at in 0..3 {
+        assert_eq!(world.node(at).archive().cdrs(&all).unwrap().items.len(), 300);
+    }
+    world.assert_equal().await;
+    // From its own disk, too.
+    world.kill(lagging).await;
+    world.restart(lagging).await;
+    world.settle().await;
+    assert_eq!(world.node(lagging).archive().cdrs(&all).unwrap().items.len(), 300);
+    world.assert_equal().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_archive_is_read_in_pages_and_events_resume_on_another_node() {
+    let world = World::three().await;
+    world.propose(0, tenant("acme")).await;
+    for id in 1..=5_u128 {
+        let call = create_call(world.node(0), id);
+        world.propose(0, call).await;
+        world.propose(0, end_call(id)).await;
+    }
+    world.settle().await;
+    let archive = world.node(1).archive();
+    let tenant = world.node(1).view().tenant_by_name("acme").unwrap().0;
+    let mut query = CdrQuery { tenant: Some(tenant), limit: 2, ..CdrQuery::default() };
+    let mut calls = Vec::new();
+    loop {
+        let page = archive.cdrs(&query).unwrap();
+        calls.extend(page.items.iter().map(|cdr| cdr.call.0));
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(calls, [5, 4, 3, 2, 1]);
+    assert_eq!(archive.cdrs_of_call(tandem_state::CallId(3)).unwrap().len(), 1);
+    let EventsRead::Events { events: first, last, more } = archive.events(None, Some(tenant), 3).unwrap()
+    else {
+        panic!("nothing was purged");
+    };
+    assert_eq!((first.len(), more), (3, true));
+    let EventsRead::Events { events: rest, more, .. } =
+        world.node(2).archive().events(last, Some(tenant), 100).unwrap()
+    else {
+        panic!("nothing was purged");
+    };
+    assert!(!more && rest.iter().all(|event| event.id > first[2].id));
+    assert_eq!(rest.len() + first.len(), world.events_of(tenant));
+    assert!(!archive.audit(None, 10).unwrap().items.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn leadership_moves_when_asked_and_a_removed_node_is_gone() {
+    let world = World::three().await;
+    let leader = world.leader().await;
+    let next = (leader + 1) % 3;
+    let last = (leader + 2) % 3;
+    world.node(last).transfer_leader(world.node(next).node_id()).await.unwrap();
+    assert_eq!(world.leader().await, next);
+    world.node(last).remove(world.node(leader).node_id()).await.unwrap();
+    let status = world.node(next).status().await;
+    assert_eq!(status.nodes.len(), 2);
+    assert!(!status.survives.any_one_node);
+    world.propose(last, tenant("two-of-us")).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_a_quorum_the_outcome_is_unknown_and_names_the_request() {
+    let mut world = World::three().await;
+    world.kill(1).await;
+    world.kill(2).await;
+    let node = world.node(0);
+    match node.propose(Principal::Node(node.node_id()), None, tenant("nobody")).await {
+        Err(ProposeError::Unknown { origin }) => assert_eq!(origin.node, node.node_id()),
+        other => panic!("{other:?}"),
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn messages_between_nodes_arrive_in_order_and_requests_are_answered() {
+    let world = World::three().await;
+    let heard = world.listen(1);
+    let (from, to) = (world.node(0), world.node(1).node_id());
+    for number in 0..200_u8 {
+        from.tell_peer(to, bytes::Bytes::from(vec![number])).unwrap();
+    }
+    let answer =
+        from.call_peer(to, bytes::Bytes::from_static(b"ping"), Duration::from_secs(2)).await.unwrap();
+    assert_eq!(&answer[..], b"gnip");
+    let heard = heard.wait(200).await;
+    assert_eq!(heard, (0..200_u8).map(|n| (from.node_id(), vec![n])).collect::<Vec<_>>());
+    assert_eq!(
+        world.node(1).call_peer(from.node_id(), bytes::Bytes::new(), Duration::from_secs(2)).await,
+        Err(tandem_cluster::PeerError::NoHandler)
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_join_token_works_once() {
+    let world = World::three().await;
+    let token = world.node(0).invite(Role::Witness, Duration::from_secs(60)).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let joined = tandem_cluster::join(&dir.path().join("a"), &token).await.unwrap();
+    assert_eq!((joined.role, joined.cluster_id), (Role::Witness, world.node(0).cluster_id()));
+    let again = tandem_cluster::join(&dir.path().join("b"), &token).await;
+    assert!(again.unwrap_err().to_string().contains("unknown, used or expired"));
+    world.stop().await;
+}

@@ -1,0 +1,230 @@
+//! A small cluster in this process, and the commands that tests propose.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tandem_cluster::{Cluster, Committed, NodeConfig, PeerFuture, PeerHandler, Timing};
+use tandem_state::config::{ConfigChange, Limits, TenantConfig};
+use tandem_state::*;
+use tempfile::TempDir;
+
+pub(crate) struct World {
+    dirs: Vec<TempDir>,
+    nodes: Vec<Option<Cluster>>,
+    addresses: Vec<SocketAddr>,
+}
+
+const WAIT: Duration = Duration::from_secs(20);
+
+fn config(at: usize, dir: &TempDir, listen: SocketAddr) -> NodeConfig {
+    NodeConfig {
+        name: format!("n{}", at + 1),
+        site: if at < 2 { "east".into() } else { "west".into() },
+        data: dir.path().join("data"),
+        listen,
+        advertise: String::new(),
+        sip_advertise: "127.0.0.1".into(),
+        api_url: "http://127.0.0.1:1".into(),
+        version: "0.1.0".into(),
+        timing: Timing { propose_deadline: Duration::from_secs(8), ..Timing::test() },
+    }
+}
+
+impl World {
+    /// Three voters: one that was initialised, two that joined.
+    pub(crate) async fn three() -> World {
+        let free: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let mut world = World { dirs: Vec::new(), nodes: Vec::new(), addresses: Vec::new() };
+        for at in 0..3 {
+            let dir = tempfile::tempdir().unwrap();
+            let data = dir.path().join("data");
+            if at == 0 {
+                tandem_cluster::init(&data).unwrap();
+            } else {
+                let token = world.node(0).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
+                tandem_cluster::join(&data, &token).await.unwrap();
+            }
+            let node = Cluster::start(config(at, &dir, free)).await.unwrap();
+            world.addresses.push(node.address());
+            world.nodes.push(Some(node));
+            world.dirs.push(dir);
+        }
+        world
+            .until("three voters", |world| {
+                let view = world.node(0).view();
+                view.nodes.len() == 3
+            })
+            .await;
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let status = world.node(0).status().await;
+            let ready =
+                status.quorum && status.nodes.iter().all(|n| n.state == tandem_cluster::MemberState::Up);
+            if ready && status.nodes.len() == 3 {
+                return world;
+            }
+            assert!(Instant::now() < deadline, "no three voters: {status:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn until(&self, what: &str, met: impl Fn(&World) -> bool) {
+        let deadline = Instant::now() + WAIT;
+        while !met(self) {
+            assert!(Instant::now() < deadline, "never: {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) fn node(&self, at: usize) -> &Cluster {
+        self.nodes[at].as_ref().expect("the node runs")
+    }
+
+    /// Which node leads, by a quorum's word.
+    pub(crate) async fn leader(&self) -> usize {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            for node in self.nodes.iter().flatten() {
+                let status = node.status().await;
+                if let Some(leader) = status.leader.filter(|_| status.quorum) {
+                    return leader[1..].parse::<usize>().unwrap() - 1;
+                }
+            }
+            assert!(Instant::now() < deadline, "no leader");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn propose(&self, at: usize, command: Command) -> Committed {
+        let node = self.node(at);
+        node.propose(Principal::Node(node.node_id()), None, command).await.unwrap()
+    }
+
+    pub(crate) async fn kill(&mut self, at: usize) {
+        self.nodes[at].take().expect("the node runs").shutdown().await;
+    }
+
+    pub(crate) async fn restart(&mut self, at: usize) {
+        let node = Cluster::start(config(at, &self.dirs[at], self.addresses[at])).await.unwrap();
+        let incarnation = node.incarnation();
+        self.nodes[at] = Some(node);
+        self.until("the restarted node is heard of", |world| {
+            let view = world.node(at).view();
+            view.nodes.get(&world.node(at).node_id()).is_some_and(|n| n.incarnation == incarnation)
+        })
+        .await;
+    }
+
+    /// All nodes have applied what any has.
+    pub(crate) async fn settle(&self) {
+        let position = self.nodes.iter().flatten().map(Cluster::applied).max().unwrap();
+        for node in self.nodes.iter().flatten() {
+            assert!(node.wait_applied(position, WAIT).await);
+        }
+    }
+
+    pub(crate) async fn assert_equal(&self) {
+        let report = self.node(0).hash().await.unwrap();
+        assert!(report.equal && report.nodes.len() == 3, "{report:#?}");
+    }
+
+    pub(crate) fn events_of(&self, tenant: TenantId) -> usize {
+        let archive = self.node(0).archive();
+        match archive.events(None, Some(tenant), 10_000).unwrap() {
+            tandem_cluster::archive::EventsRead::Events { events, .. } => events.len(),
+            reset => panic!("{reset:?}"),
+        }
+    }
+
+    pub(crate) fn listen(&self, at: usize) -> Heard {
+        let heard = Heard::default();
+        self.node(at).serve_peers(Arc::new(heard.clone()));
+        heard
+    }
+
+    pub(crate) async fn stop(self) {
+        for node in self.nodes.into_iter().flatten() {
+            node.shutdown().await;
+        }
+    }
+}
+
+type Messages = Vec<(NodeId, Vec<u8>)>;
+
+#[derive(Clone, Default)]
+pub(crate) struct Heard(Arc<Mutex<Messages>>);
+
+impl Heard {
+    pub(crate) async fn wait(&self, count: usize) -> Messages {
+        let deadline = Instant::now() + WAIT;
+        while self.0.lock().unwrap().len() < count && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl PeerHandler for Heard {
+    fn call(&self, _: NodeId, payload: Bytes) -> PeerFuture {
+        Box::pin(async move { payload.iter().rev().copied().collect::<Vec<u8>>().into() })
+    }
+
+    fn tell(&self, from: NodeId, payload: Bytes) {
+        self.0.lock().unwrap().push((from, payload.to_vec()));
+    }
+}
+
+pub(crate) fn tenant(name: &str) -> Command {
+    Command::Configure {
+        changes: vec![ConfigChange::PutTenant(TenantConfig {
+            name: name.into(),
+            domain: format!("{name}.example"),
+            timezone: "Europe/London".into(),
+            currency: "GBP".into(),
+            limits: Limits::default(),
+            dial_rules: None,
+        })],
+    }
+}
+
+fn party(number: &str) -> Party {
+    Party { name: String::new(), number: number.into() }
+}
+
+/// A call of the first tenant with one attempt.
+pub(crate) fn create_call(node: &Cluster, id: u128) -> Command {
+    let view = node.view();
+    let tenant = view.tenant_by_name("acme").expect("made before").0;
+    let now = view.time;
+    Command::CreateCall {
+        node_epoch: NodeEpoch(1),
+        call: NewCall {
+            id: CallId(id),
+            interaction: InteractionId(id),
+            tenant,
+            owner: node.node_id(),
+            direction: CallDirection::Internal,
+            from: party("101"),
+            to: party("102"),
+            start: now,
+            program: Program { flow: String::new(), path: Vec::new() },
+            change: CallChange {
+                attempts: vec![Attempt {
+                    number: 1,
+                    to: party("102"),
+                    start: now,
+                    answer: None,
+                    end: None,
+                    quality: None,
+                }],
+                ..CallChange::default()
+            },
+        },
+    }
+}
+
+pub(crate) fn end_call(id: u128) -> Command {
+    Command::EndCall { call: CallId(id), epoch: CallEpoch(1), change: CallChange::default() }
+}
