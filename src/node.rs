@@ -18,7 +18,6 @@ use anyhow::Context;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tandem_api::{Api, Limits};
 use tandem_cluster::{Cluster, NodeConfig, Timing};
-use tandem_state::Role;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
@@ -79,7 +78,6 @@ fn node_config(config: &Config) -> NodeConfig {
     NodeConfig {
         name: config.name.clone(),
         site: config.site.clone(),
-        role: Role::Full,
         data: config.data.clone(),
         listen: config.cluster,
         advertise: String::new(),
