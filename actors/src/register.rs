@@ -43,7 +43,7 @@ pub(crate) fn register(serving: &mut Serving, key: ServerKey, message: Message, 
         return;
     }
     tokio::spawn(async move {
-        let response = match carry_out(&shared, changes).await {
+        let response = match carry_out_anew(&shared, &user, &message, &flow, changes).await {
             Ok(()) => accepted(&shared, &user, &message),
             Err(failed) => failed.response(&shared, &message),
         };
@@ -52,6 +52,31 @@ pub(crate) fn register(serving: &mut Serving, key: ServerKey, message: Message, 
         }
     });
 }
+
+/// What was planned on a view that had moved on by the time the log looked is planned again.
+async fn carry_out_anew(
+    shared: &Arc<Shared>,
+    user: &User,
+    message: &Message,
+    flow: &Flow,
+    mut changes: Vec<Change>,
+) -> Result<(), Failed> {
+    for _ in 0..PLANS_MAX {
+        match carry_out(shared, changes).await {
+            Err(Failed::Refused(Refusal::NoBinding | Refusal::StaleRevision { .. })) => {}
+            done => return done,
+        }
+        let source = Source { user, flow, node_epoch: shared.cluster.node_epoch() };
+        match registrar::plan(&shared.cluster.view(), shared.now(), &shared.bounds, &source, message) {
+            Plan::Changes(again) => changes = again,
+            Plan::Refused { .. } => return Err(Failed::Refused(Refusal::OutOfOrder)),
+        }
+    }
+    Err(Failed::Unknown)
+}
+
+/// How often a REGISTER is planned before its phone has to ask again.
+const PLANS_MAX: u32 = 3;
 
 /// A refresh that changes nothing is told to its actor and costs no log entry; anything else is left to the log.
 fn refreshed(shared: &Shared, change: &Change) -> bool {

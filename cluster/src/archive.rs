@@ -169,7 +169,7 @@ impl Archive {
 
     fn record(&self, stream: Stream, seq: u64) -> Result<ArchiveRecord, ArchiveError> {
         let bytes = self.shared.stored(stream, seq)?;
-        Ok(bytes.decode()?)
+        bytes.decode()
     }
 }
 

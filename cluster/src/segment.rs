@@ -12,7 +12,7 @@ mod frame;
 mod scan;
 mod store;
 
-pub use store::{Location, Reader, Segments};
+pub use store::{Location, Reader, Segments, Visit};
 
 use std::path::{Path, PathBuf};
 

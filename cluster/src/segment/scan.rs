@@ -2,15 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::store::Location;
+use super::store::{Location, Visit};
 use super::{SegmentError, frame, sync_directory};
 
 /// Bytes at the start of each file: a magic and the number of its first record.
 pub(crate) const FILE_HEADER: usize = 16;
 const FILE_MAGIC: [u8; 8] = *b"TANDEMS1";
-
-/// Called for each record that a scan passes.
-pub(crate) type Visit<'a> = &'a mut dyn FnMut(u64, Location, &[u8]) -> Result<(), SegmentError>;
 
 /// What a scan found of the last file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{SegmentError, frame, scan, sync_directory};
 
+/// Called for each record that a scan passes: its number, its place, its payload.
+pub type Visit<'a> = &'a mut dyn FnMut(u64, Location, &[u8]) -> Result<(), SegmentError>;
+
 /// Where a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Location {
@@ -45,7 +48,7 @@ impl Segments {
         directory: &Path,
         segment_bytes: u64,
         all: bool,
-        visit: &mut dyn FnMut(u64, Location, &[u8]) -> Result<(), SegmentError>,
+        visit: Visit<'_>,
     ) -> Result<Segments, SegmentError> {
         std::fs::create_dir_all(directory).map_err(|e| SegmentError::io(directory, e))?;
         let mut firsts = scan::list(directory)?;
@@ -188,7 +191,7 @@ impl Segments {
     pub fn visit_from(
         &self,
         from: u64,
-        visit: &mut dyn FnMut(u64, Location, &[u8]) -> Result<(), SegmentError>,
+        visit: Visit<'_>,
     ) -> Result<(), SegmentError> {
         let ends = self.firsts.iter().skip(1).copied().chain([self.next]);
         for (first, end) in self.firsts.iter().copied().zip(ends) {
