@@ -285,6 +285,12 @@ impl Cluster {
         *self.node().handler.write().unwrap_or_else(PoisonError::into_inner) = Some(handler);
     }
 
+    /// Returns, with the reason, when this node can't go on (its disk failed, a file is damaged): the process should
+    /// end and be started again. Never returns before that.
+    pub async fn failed(&self) -> String {
+        self.node().failed().await
+    }
+
     /// Stops taking part and closes the files.
     pub async fn shutdown(&self) {
         self.running.shutdown().await;

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use openraft::ChangeMembers;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
 use tandem_state::{Batch, ClusterTime, Command, NodeId, Principal, Proposal};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::clock::{STEP_MS, median_of_quorum, wall_ms};
 use crate::node::Node;
-use crate::raft::LogBatch;
+use crate::raft::{LogBatch, Types};
 
 /// Proposals from one node, waiting to be put into an entry.
 pub(crate) struct Submission {
@@ -39,60 +40,58 @@ const ENTRY_BYTES_MAX: usize = 256 * 1024;
 /// A clock that was found wrong is not asked about again for so long.
 const STEP_PAUSE: Duration = Duration::from_secs(10);
 
+type Told = Vec<oneshot::Sender<Result<(), NotLeader>>>;
+type Written = oneshot::Receiver<ClientWriteResult<Types>>;
+
 /// Gathers submissions until the node stops.
 pub(crate) async fn gather(node: Arc<Node>, mut submissions: mpsc::Receiver<Submission>) {
     let in_flight = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT));
-    let mut next: Option<Submission> = None;
     let mut step_tried: Option<Instant> = None;
-    loop {
-        let first = match next.take() {
-            Some(left_over) => left_over,
-            None => match submissions.recv().await {
-                Some(first) => first,
-                None => return,
-            },
-        };
+    while let Some(first) = submissions.recv().await {
         let Ok(place) = Arc::clone(&in_flight).acquire_owned().await else { return };
-        let mut proposals = Vec::new();
-        let mut told = Vec::new();
-        let mut bytes = 0;
-        let mut candidate = Some(first);
-        while let Some(submission) = candidate.take() {
-            bytes += submission.proposals.iter().map(weight).sum::<usize>();
-            proposals.extend(submission.proposals);
-            told.push(submission.told);
-            if proposals.len() >= PROPOSALS_MAX || bytes >= ENTRY_BYTES_MAX {
-                break;
-            }
-            candidate = submissions.try_recv().ok();
-        }
+        let (mut proposals, told) = collect(first, &mut submissions);
         if step_tried.is_none_or(|at| at.elapsed() > STEP_PAUSE) && node.shared.missing_ms() > STEP_MS {
-            step_tried = Some(Instant::now());
-            if let Some(step) = step_time(&node).await {
-                proposals.insert(0, step);
-                step_tried = None;
-            }
+            let step = step_time(&node).await;
+            step_tried = step.is_none().then(Instant::now);
+            proposals.splice(0..0, step);
         }
         metrics::histogram!("tandem_raft_entry_proposals").record(proposals.len() as f64);
         let batch = LogBatch(Arc::new(Batch { stamp: node.shared.stamp(), proposals }));
-        let (responder, done) = ProgressResponder::complete_only();
+        let (responder, written) = ProgressResponder::complete_only();
+        // Entries enter the log in the order of their stamps; their ends are waited for beside.
         let sent = node.raft().client_write_ff(batch, Some(responder)).await;
         tokio::spawn(async move {
-            let result = match sent {
-                Err(_) => Err(NotLeader { leader: None }),
-                Ok(()) => match done.await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(
-                        ClientWriteError::ForwardToLeader(to) | ClientWriteError::LogEntryDiscarded(to),
-                    )) => Err(NotLeader { leader: to.leader_id.map(NodeId) }),
-                    Ok(Err(_)) | Err(_) => Err(NotLeader { leader: None }),
-                },
-            };
+            let result = if sent.is_ok() { end_of(written).await } else { Err(NotLeader { leader: None }) };
             for tell in told {
                 let _ = tell.send(result);
             }
             drop(place);
         });
+    }
+}
+
+/// What waits now, as far as it fits into one entry.
+fn collect(first: Submission, submissions: &mut mpsc::Receiver<Submission>) -> (Vec<Proposal>, Told) {
+    let (mut proposals, mut told, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut next = Some(first);
+    while let Some(submission) = next.take() {
+        bytes += submission.proposals.iter().map(weight).sum::<usize>();
+        proposals.extend(submission.proposals);
+        told.push(submission.told);
+        if proposals.len() < PROPOSALS_MAX && bytes < ENTRY_BYTES_MAX {
+            next = submissions.try_recv().ok();
+        }
+    }
+    (proposals, told)
+}
+
+async fn end_of(written: Written) -> Result<(), NotLeader> {
+    match written.await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(ClientWriteError::ForwardToLeader(to) | ClientWriteError::LogEntryDiscarded(to))) => {
+            Err(NotLeader { leader: to.leader_id.map(NodeId) })
+        }
+        Ok(Err(_)) | Err(_) => Err(NotLeader { leader: None }),
     }
 }
 
@@ -139,6 +138,7 @@ pub(crate) async fn tend(node: Arc<Node>) {
     let mut ticked = Instant::now();
     loop {
         tokio::time::sleep(LOOK).await;
+        node.gauge();
         if node.leader_hint() != Some(node.id()) {
             ticked = Instant::now();
             continue;

@@ -147,6 +147,36 @@ impl Node {
         matches!(tokio::time::timeout(timeout, wait).await, Ok(Ok(_)))
     }
 
+    /// See `Cluster::failed`.
+    pub(crate) async fn failed(&self) -> String {
+        use openraft::async_runtime::WatchReceiver;
+        let mut metrics = self.raft().metrics();
+        loop {
+            let state = metrics.borrow_watched().running_state.clone();
+            match state {
+                Err(fatal) if !self.stopping() => return fatal.to_string(),
+                _ => {}
+            }
+            if metrics.changed().await.is_err() {
+                if !self.stopping() {
+                    return "raft ended".to_owned();
+                }
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Figures for the metrics page.
+    pub(crate) fn gauge(&self) {
+        let metrics = self.metrics();
+        let leads = metrics.current_leader == Some(self.id().0);
+        metrics::gauge!("tandem_raft_term").set(metrics.current_term as f64);
+        metrics::gauge!("tandem_raft_last_log").set(metrics.last_log_index.unwrap_or(0) as f64);
+        metrics::gauge!("tandem_raft_applied").set(*self.shared.applied.borrow() as f64);
+        metrics::gauge!("tandem_raft_leader").set(f64::from(u8::from(leads)));
+        metrics::gauge!("tandem_raft_voters").set(metrics.membership_config.voter_ids().count() as f64);
+    }
+
     /// See `Cluster::announced`.
     pub(crate) async fn wait_announced(&self, timeout: Duration) -> bool {
         let mut applied = self.shared.applied.subscribe();

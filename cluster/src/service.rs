@@ -55,6 +55,11 @@ impl Gate for Node {
         if hello.cluster != self.identity.cluster {
             return Err(Refused::Cluster(self.identity.cluster));
         }
+        // Also the end of a removed node: the state refuses all its incarnations.
+        let known = self.shared.view.load().windows.get(&hello.node).map(|window| window.incarnation);
+        if let Some(later) = known.filter(|known| *known > hello.incarnation) {
+            return Err(Refused::Incarnation(later));
+        }
         match hello.purpose {
             Purpose::Join { invitation } => self.invitations.secret(invitation).ok_or(Refused::Invitation),
             Purpose::Lane { target, .. } if target != self.id() => Err(Refused::Node(self.id())),

@@ -1,5 +1,7 @@
 //! Real nodes in one process, over 127.0.0.1 and real files: what a cluster promises while nodes come and go.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
 mod world;
 
 use std::time::Duration;
@@ -236,5 +238,34 @@ async fn a_join_token_works_once() {
     assert_eq!((joined.role, joined.cluster_id), (Role::Witness, world.node(0).cluster_id()));
     let again = tandem_cluster::join(&dir.path().join("b"), &token).await;
     assert!(again.unwrap_err().to_string().contains("unknown, used or expired"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_comes_back_at_another_address_is_found() {
+    let mut world = World::three().await;
+    let moved = (world.leader().await + 1) % 3;
+    world.kill(moved).await;
+    world.restart_elsewhere(moved).await;
+    let committed = world.propose((moved + 1) % 3, tenant("acme")).await;
+    assert!(world.node(moved).wait_applied(committed.position, Duration::from_secs(10)).await);
+    world.assert_equal().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_torn_log_is_cut_and_caught_up_but_a_rotten_one_stops_the_node_by_name() {
+    let mut world = World::three().await;
+    let hurt = (world.leader().await + 1) % 3;
+    world.propose(hurt, tenant("acme")).await;
+    world.kill(hurt).await;
+    world.tear_log(hurt);
+    world.restart(hurt).await;
+    world.settle().await;
+    world.assert_equal().await;
+    world.kill(hurt).await;
+    let file = world.rot_log(hurt);
+    let refused = world.start_error(hurt).await;
+    assert!(refused.contains(&file) && refused.contains("damaged at byte"), "{refused}");
     world.stop().await;
 }

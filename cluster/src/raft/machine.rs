@@ -72,10 +72,11 @@ impl Machine {
         let applied = self.state.apply(position, batch);
         self.archive.append(&applied.archive)?;
         self.check_archive(&applied.archive)?;
-        self.publish();
+        // Kept before it is published: who waits for the position finds it.
         if batch.proposals.iter().any(|proposal| proposal.command == Command::Tick) {
             self.shared.keep_for_hash(position, &self.state);
         }
+        self.publish();
         metrics::counter!("tandem_raft_applied_total").increment(batch.proposals.len() as u64);
         metrics::histogram!("tandem_raft_apply_seconds").record(started.elapsed().as_secs_f64());
         self.shared.answer(position, batch, applied.outcomes);

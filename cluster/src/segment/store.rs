@@ -188,11 +188,7 @@ impl Segments {
     }
 
     /// Visits the records from `from` on in the files' order. Needs [`Segments::write`] before it.
-    pub fn visit_from(
-        &self,
-        from: u64,
-        visit: Visit<'_>,
-    ) -> Result<(), SegmentError> {
+    pub fn visit_from(&self, from: u64, visit: Visit<'_>) -> Result<(), SegmentError> {
         let ends = self.firsts.iter().skip(1).copied().chain([self.next]);
         for (first, end) in self.firsts.iter().copied().zip(ends) {
             if end > from {

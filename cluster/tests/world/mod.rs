@@ -117,6 +117,45 @@ impl World {
         .await;
     }
 
+    pub(crate) async fn restart_elsewhere(&mut self, at: usize) {
+        self.addresses[at].set_port(0);
+        self.restart(at).await;
+        self.addresses[at] = self.node(at).address();
+    }
+
+    /// Why a node does not start.
+    pub(crate) async fn start_error(&self, at: usize) -> String {
+        match Cluster::start(config(at, &self.dirs[at], self.addresses[at])).await {
+            Ok(_) => panic!("it starts"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn log_file(&self, at: usize) -> std::path::PathBuf {
+        let files = std::fs::read_dir(self.dirs[at].path().join("data/raft")).unwrap();
+        let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        paths.sort();
+        paths.pop().expect("a log has a file")
+    }
+
+    /// Leaves half a record at the log's end, as a crash does.
+    pub(crate) fn tear_log(&self, at: usize) {
+        let path = self.log_file(at);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let start = bytes[16..56].to_vec();
+        bytes.extend_from_slice(&start);
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// Flips a bit of the first record.
+    pub(crate) fn rot_log(&self, at: usize) -> String {
+        let path = self.log_file(at);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[16 + 28] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    }
+
     /// All nodes have applied what any has.
     pub(crate) async fn settle(&self) {
         let position = self.nodes.iter().flatten().map(Cluster::applied).max().unwrap();
