@@ -58,7 +58,7 @@ pub fn authenticate(state: &State, nonces: &NonceKey, now: Now, request: &Messag
     if !credentials.realm.eq_ignore_ascii_case(&config.domain) {
         return challenged(false);
     }
-    let nonce = nonces.check(credentials.nonce, &config.domain, now.cluster.0, NONCE_MS);
+    let nonce = nonces.check(&config.domain, credentials.nonce, now.cluster.0, NONCE_MS);
     if nonce == NonceState::Forged {
         return challenged(true);
     }

@@ -9,6 +9,8 @@ mod answer;
 mod dial;
 mod end;
 mod exchange;
+mod fork;
+mod info;
 mod leg;
 mod media;
 mod record;
@@ -175,10 +177,24 @@ enum Phase {
     Answering { winner: LegId },
     /// Two parties talk.
     Talking { winner: LegId, until_ms: u64 },
-    /// Signalling is done, the CDR is on its way.
+    /// Signalling is done, the CDR is on its way. Before `figures` the timer bounds the wait for them, after them that
+    /// for the next proposal.
     Ending { figures: bool, retry_ms: Option<u64> },
     /// Nothing is left to do.
     Over,
+}
+
+/// What the log has said to the call's record. Nothing that must follow it is proposed while it is pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Creation {
+    /// Nothing yet.
+    Pending,
+    /// It is there, so that its end must be too.
+    Created,
+    /// It is not there: its CDR is that of a refused call.
+    Refused,
+    /// Nobody knows; its end will tell.
+    Unknown,
 }
 
 /// The machine of one call.
@@ -196,11 +212,7 @@ pub struct Call {
     start: ClusterTime,
     settings: Settings,
     phase: Phase,
-    /// Committed by the log, so that its end must be too.
-    created: bool,
-    /// Nothing that must follow the call's creation in the log is proposed while its outcome is open.
-    create_pending: bool,
-    note_after_create: bool,
+    create: Creation,
     /// The end is in the log.
     recorded: bool,
     /// Of the targets that failed so far.
@@ -212,6 +224,7 @@ pub struct Call {
     /// The callee whose early media the caller hears.
     early: Option<LegId>,
     exchange: Option<exchange::Exchange>,
+    infos: Vec<info::Passed>,
     outputs: VecDeque<Output>,
 }
 
@@ -256,7 +269,11 @@ impl Call {
     }
 
     fn note(&mut self, note: CallNote) {
-        let change = self.change(Some(note));
+        let change = match note {
+            // Nothing waits for it, so that it may come after the answer's checkpoint, of which it must undo nothing.
+            CallNote::Ringing => self.ringing_change(),
+            CallNote::Answered | CallNote::Held | CallNote::Resumed => self.change(Some(note)),
+        };
         let command = Command::Checkpoint { call: self.id, epoch: self.epoch, change };
         self.put(Output::Propose { what: Proposal::Note, command: Box::new(command) });
     }
@@ -284,9 +301,9 @@ impl Machine for Call {
             Input::Response { leg, message } => self.response(now, leg, message),
             Input::Unanswered { leg, method, cseq } => self.unanswered(now, leg, &method, cseq),
             Input::Proposed { what, outcome } => self.proposed(now, what, outcome),
-            Input::MediaSilent => self.hang_up(now, Cause::NoMedia),
+            Input::MediaSilent => self.silent(now),
             Input::MediaFigures(quality) => self.figures(now, quality),
-            Input::HangUp(cause) => self.hang_up(now, cause),
+            Input::HangUp(cause) => self.finish(now, cause),
             #[cfg(feature = "faults")]
             #[expect(clippy::panic, reason = "this is what the fault switch is for")]
             Input::Fault => panic!("the fault switch of test builds"),
@@ -312,9 +329,9 @@ impl Machine for Call {
         match self.phase {
             Phase::Dialling { ring_until_ms, .. } if now.steady_ms >= ring_until_ms => self.rang_out(now),
             Phase::Talking { until_ms, .. } if now.steady_ms >= until_ms => {
-                self.hang_up(now, Cause::MaxDuration)
+                self.finish(now, Cause::MaxDuration)
             }
-            Phase::Ending { retry_ms: Some(at), .. } if now.steady_ms >= at => self.propose_end(),
+            Phase::Ending { retry_ms: Some(at), .. } if now.steady_ms >= at => self.end_is_due(),
             Phase::Dialling { .. }
             | Phase::Answering { .. }
             | Phase::Talking { .. }
@@ -328,3 +345,6 @@ impl Machine for Call {
         self.phase == Phase::Over
     }
 }
+
+#[cfg(test)]
+mod tests;

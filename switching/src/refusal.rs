@@ -26,7 +26,7 @@ const fn later(status: u16, reason: &'static str, metric: &'static str, seconds:
 /// What a caller is told when a call that was not answered ends for `cause`.
 pub fn answer_for(cause: Cause) -> Answer {
     match cause {
-        Cause::NormalClearing => answer(200, "OK", "normal_clearing"),
+        Cause::NormalClearing => answer(487, "Request Terminated", "normal_clearing"),
         Cause::Cancelled => answer(487, "Request Terminated", "cancelled"),
         Cause::AnsweredElsewhere => answer(487, "Request Terminated", "answered_elsewhere"),
         Cause::Busy => answer(486, "Busy Here", "busy"),
@@ -56,10 +56,22 @@ pub fn cause_of_status(status: u16) -> Cause {
         603 | 607 | 608 => Cause::Declined,
         480 | 487 => Cause::NoAnswer,
         404 | 604 | 484 | 485 => Cause::UnknownNumber,
-        408 | 410 | 430 | 502 | 503 | 504 => Cause::Unreachable,
+        // Where a phone would send us instead (3xx) is not asked.
+        300..=399 | 408 | 410 | 430 | 502 | 503 | 504 => Cause::Unreachable,
         415 | 488 | 606 => Cause::MediaNotAcceptable,
         401 | 403 | 407 => Cause::Forbidden,
         _ => Cause::Failed,
+    }
+}
+
+/// What one side answered to a request inside its dialog, as the other side may hear it: what is between neighbours
+/// only (a challenge, a redirection, an extension, an overload) means nothing there.
+pub fn passed_on(status: u16) -> u16 {
+    match status {
+        401 | 407 => 403,
+        300..=399 | 405 | 416 | 420 | 421 | 422 | 423 | 494 | 501 => 488,
+        503 => 500,
+        other => other,
     }
 }
 

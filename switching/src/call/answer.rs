@@ -4,7 +4,7 @@ use tandem_sip::message::Message;
 use tandem_state::{CallNote, Cause, Command, LegId, Refusal, Reply};
 
 use super::leg::Stage;
-use super::{Call, Output, Phase, Proposal};
+use super::{Call, Creation, Output, Phase, Proposal};
 use crate::machine::Now;
 use crate::refusal;
 
@@ -14,9 +14,16 @@ impl Call {
         let Some(leg) = self.leg(id) else { return };
         match leg.stage {
             Stage::Inviting { cancel: None, .. } => {}
-            Stage::Inviting { .. } | Stage::Cancelling { .. } => return self.refuse_late_answer(id, message),
-            Stage::Confirmed | Stage::Over => return self.repeat_ack(id, message),
-            Stage::Invited { .. } | Stage::Leaving { .. } => return,
+            Stage::Inviting { cancel: Some(cause), .. } | Stage::Cancelling { cause } => {
+                return self.refuse_late_answer(now, id, cause, message);
+            }
+            Stage::Over if leg.answered.is_none() => {
+                return self.refuse_late_answer(now, id, Cause::Cancelled, message);
+            }
+            Stage::Confirmed | Stage::Over | Stage::Leaving { .. } => {
+                return self.answered_again(id, message);
+            }
+            Stage::Invited { .. } => return,
         }
         leg.confirm(message);
         leg.answered = Some(now.cluster);
@@ -35,8 +42,9 @@ impl Call {
         };
         self.caller.local_answer(&description);
         self.note_codec();
+        self.update_hold();
         self.set_media();
-        if !self.create_pending {
+        if self.create == Creation::Created {
             self.propose_answer();
         }
     }
@@ -61,6 +69,7 @@ impl Call {
         let description = self.caller.media.local.clone();
         let response =
             self.caller.response(&invite, 200, None, description.as_deref(), &self.settings.product);
+        let Some(response) = response else { return self.finish(now, Cause::Internal) };
         self.caller.stage = Stage::Confirmed;
         self.caller.answered = Some(now.cluster);
         let cseq = invite.cseq().number;
@@ -71,24 +80,30 @@ impl Call {
     }
 
     /// A phone that answered although it was told to stop: it is thanked and left (RFC 3261 section 13.2.2.4).
-    fn refuse_late_answer(&mut self, id: LegId, message: &Message) {
+    fn refuse_late_answer(&mut self, now: Now, id: LegId, cause: Cause, message: &Message) {
         if let Some(leg) = self.leg(id) {
             leg.confirm(message);
+            leg.answered = Some(now.cluster);
+            leg.ack_due = Some(leg.first_cseq());
         }
         self.acknowledge(id, None);
-        self.bye(id, Cause::AnsweredElsewhere);
+        self.bye(id, cause);
         self.over_when_done();
     }
 
-    /// Our ACK was lost: the far end repeats its 2xx.
+    /// A 2xx that nobody waits for (any more): our ACK was lost, or there was none. One whose ACK waits for the other
+    /// side's answer goes on waiting.
     pub(super) fn repeat_ack(&mut self, id: LegId, message: &Message) {
+        let product = self.settings.product.clone();
         let Some(leg) = self.leg(id) else { return };
-        let cseq = Some(message.cseq().number);
-        let Some((acknowledged, ack)) = leg.ack.clone() else { return };
-        if Some(acknowledged) == cseq {
-            let flow = leg.flow.clone();
-            self.put(Output::Send { message: ack, flow });
+        let cseq = message.cseq().number;
+        if leg.ack_due == Some(cseq) {
+            return;
         }
+        let sent = leg.ack.clone().filter(|(acknowledged, _)| *acknowledged == cseq).map(|(_, ack)| ack);
+        let Some(message) = sent.or_else(|| leg.ack(cseq, None, &product)) else { return };
+        let flow = leg.flow.clone();
+        self.put(Output::Send { message, flow });
     }
 
     /// Sends the ACK to a 2xx of the leg's last INVITE.
@@ -96,7 +111,7 @@ impl Call {
         let product = self.settings.product.clone();
         let Some(leg) = self.leg(id) else { return };
         let cseq = leg.ack_due.take().unwrap_or(leg.dialog.local_cseq);
-        let message = leg.ack(cseq, description, &product);
+        let Some(message) = leg.ack(cseq, description, &product) else { return };
         leg.ack = Some((cseq, message.clone()));
         let flow = leg.flow.clone();
         self.put(Output::Send { message, flow });
@@ -121,8 +136,7 @@ impl Call {
             return;
         }
         let Some(answer) = super::wire::description(message) else {
-            self.acknowledge(peer, None);
-            return self.hang_up(now, Cause::MediaNotAcceptable);
+            return self.finish(now, Cause::MediaNotAcceptable);
         };
         if let Some(leg) = self.leg(id) {
             leg.media.remote = Some(answer.clone());
@@ -130,7 +144,11 @@ impl Call {
         let local = self.leg(peer).and_then(|leg| leg.local_answer(&answer));
         self.acknowledge(peer, local.as_deref());
         self.note_codec();
+        let note = self.update_hold();
         self.set_media();
+        if let Some(note) = note {
+            self.note(note);
+        }
     }
 
     /// Repeats each 2xx that is due; one that was never acknowledged ends the call (section 13.3.1.4).

@@ -5,7 +5,7 @@ use tandem_sip::method::Method;
 use tandem_state::{CallNote, Cause, LegId, Refusal, Reply};
 
 use super::leg::Stage;
-use super::{Call, Output, Phase, Proposal};
+use super::{Call, Creation, Output, Phase, Proposal};
 use crate::machine::Now;
 use crate::refusal;
 
@@ -19,8 +19,11 @@ impl Call {
         for index in 0..self.callees.len() {
             self.ring(index);
         }
-        let ring_until_ms = now.steady_ms + self.settings.ring_ms;
+        let ring_until_ms = now.steady_ms.saturating_add(self.settings.ring_ms);
         self.phase = Phase::Dialling { ringing: false, ring_until_ms };
+        if !self.callees.iter().any(super::Leg::is_open_attempt) {
+            self.finish(now, self.best_cause);
+        }
     }
 
     fn ring(&mut self, index: usize) {
@@ -29,6 +32,7 @@ impl Call {
         let Some(leg) = self.callees.get_mut(index) else { return };
         let body = offer.as_deref().and_then(|offer| leg.local_description(offer));
         let invite = leg.invite(body.as_deref(), expires_s, &self.settings.product, self.max_forwards);
+        let Some(invite) = invite else { return };
         leg.opened = Some(invite.clone());
         leg.stage = Stage::Inviting { invite: invite.clone(), provisional: false, cancel: None };
         let (id, flow) = (leg.id, leg.flow.clone());
@@ -38,13 +42,32 @@ impl Call {
 
     /// What the log says to the call's record.
     pub(super) fn created(&mut self, now: Now, outcome: Option<Result<Reply, Refusal>>) {
-        self.create_pending = false;
+        if self.create != Creation::Pending {
+            return;
+        }
+        self.create = match &outcome {
+            Some(Ok(_)) => Creation::Created,
+            Some(Err(Refusal::Exists(_) | Refusal::OutcomeForgotten)) | None => Creation::Unknown,
+            Some(Err(_)) => Creation::Refused,
+        };
         match outcome {
-            Some(Ok(_)) => self.created = true,
+            Some(Ok(_)) => self.catch_up(),
             Some(Err(refused)) => self.finish(now, refusal::cause_of_refusal(&refused)),
             None => self.finish(now, Cause::Internal),
         }
         self.propose_end_when_ready();
+    }
+
+    /// Tells the log what happened while the call was not in it yet.
+    fn catch_up(&mut self) {
+        match self.phase {
+            Phase::Dialling { ringing: true, .. } => self.note(CallNote::Ringing),
+            Phase::Answering { .. } => self.propose_answer(),
+            Phase::Dialling { ringing: false, .. }
+            | Phase::Talking { .. }
+            | Phase::Ending { .. }
+            | Phase::Over => {}
+        }
     }
 
     /// A response to the first INVITE of a callee's leg.
@@ -69,10 +92,8 @@ impl Call {
             return;
         }
         let first = !std::mem::replace(ringing, true);
-        if first && !self.create_pending {
+        if first && self.create == Creation::Created {
             self.note(CallNote::Ringing);
-        } else if first {
-            self.note_after_create = true;
         }
         let description = self.early_media(id, message);
         self.tell_caller(status, description.as_deref());
@@ -99,18 +120,19 @@ impl Call {
         let Stage::Invited { key, invite } = &self.caller.stage else { return };
         let status = if matches!(status, 180..=183) { status } else { 183 };
         let message = self.caller.response(invite, status, None, description, &self.settings.product);
-        let key = key.clone();
+        let (key, Some(message)) = (key.clone(), message) else { return };
         self.put(Output::Respond { key, message });
     }
 
     /// A target is out; when it was the last, the cause that weighs most speaks for the call.
     fn target_failed(&mut self, now: Now, id: LegId, cause: Cause) {
         let Some(leg) = self.leg(id) else { return };
-        if leg.is_over() {
+        if !matches!(leg.stage, Stage::Inviting { .. } | Stage::Cancelling { .. }) {
             return;
         }
         let open = leg.is_open_attempt();
         self.leg_over(id);
+        self.early = self.early.filter(|early| *early != id);
         if !open || !matches!(self.phase, Phase::Dialling { .. }) {
             return self.over_when_done();
         }
@@ -127,11 +149,10 @@ impl Call {
         let Some(leg) = self.leg(id) else { return };
         let first = matches!(leg.stage, Stage::Inviting { .. } | Stage::Cancelling { .. });
         match method {
-            Method::Invite if first => self.target_failed(now, id, Cause::Unreachable),
-            Method::Cancel if matches!(leg.stage, Stage::Cancelling { .. }) => {
-                self.target_failed(now, id, Cause::Unreachable)
-            }
-            _ => self.exchange_unanswered(now, id, cseq),
+            Method::Invite | Method::Cancel if first => self.target_failed(now, id, Cause::Unreachable),
+            Method::Info => self.info_unanswered(now, id, cseq),
+            Method::Invite | Method::Update => self.exchange_unanswered(now, id, cseq),
+            _ => {}
         }
     }
 
@@ -140,12 +161,11 @@ impl Call {
         self.finish(now, Cause::NoAnswer);
     }
 
-    /// The caller gave up; a winner that the caller never heard of is left too, and counts as not answered.
+    /// The caller gave up; a winner that the caller never heard of is left too.
     pub(super) fn cancelled(&mut self, now: Now) {
         if !matches!(self.caller.stage, Stage::Invited { .. }) {
             return;
         }
-        self.attempt.answer = None;
         self.finish(now, Cause::Cancelled);
     }
 
@@ -160,10 +180,12 @@ impl Call {
     /// A response by its request.
     pub(super) fn response(&mut self, now: Now, id: LegId, message: Message) {
         let Some(leg) = self.leg(id) else { return };
-        let (first, cseq) = (leg.first_cseq(), message.cseq().number);
+        let cseq = message.cseq().number;
+        let first = leg.opened.is_some() && cseq == leg.first_cseq();
         match message.method() {
-            Method::Invite if cseq == first => self.dial_response(now, id, message),
-            Method::Invite | Method::Update | Method::Info => self.exchange_response(now, id, cseq, message),
+            Method::Invite if first => self.dial_response(now, id, message),
+            Method::Invite | Method::Update => self.exchange_response(now, id, cseq, &message),
+            Method::Info => self.info_response(now, id, cseq, &message),
             _ => {}
         }
     }

@@ -6,25 +6,48 @@ use tandem_sip::transaction::ServerKey;
 use tandem_state::{Cause, Command, LegId, Quality, Refusal, RefusedCall, Reply};
 
 use super::leg::Stage;
-use super::{Call, Output, Phase, Proposal};
+use super::{Call, Creation, Output, Phase, Proposal};
 use crate::machine::Now;
 use crate::refusal;
 
 /// Wait before an end with an unknown outcome is proposed again.
 const RETRY_MS: u64 = 2_000;
+/// The longest wait for the media's figures.
+const FIGURES_MS: u64 = 5_000;
 
 impl Call {
     /// A party hung up (RFC 3261 section 15.1.2).
     pub(super) fn bye_received(&mut self, now: Now, id: LegId, key: ServerKey, message: &Message) {
+        let Some(leg) = self.leg(id) else { return };
+        let cause = match leg.stage {
+            Stage::Invited { .. } => Cause::Cancelled,
+            // A callee may not leave a dialog that is not confirmed (section 15).
+            Stage::Inviting { .. } | Stage::Cancelling { .. } => {
+                return self.refuse(id, key, message, 481, None);
+            }
+            Stage::Confirmed | Stage::Leaving { .. } | Stage::Over => self.cause_of_bye(),
+        };
         self.refuse(id, key, message, 200, None);
-        self.leg_over(id);
-        let cause = if self.attempt.answer.is_some() { Cause::NormalClearing } else { Cause::Cancelled };
+        if cause != Cause::Cancelled {
+            self.leg_over(id);
+        }
         self.finish(now, cause);
+        self.over_when_done();
     }
 
-    /// Ended by us: an operator, a limit, silence, the node's stop.
-    pub(super) fn hang_up(&mut self, now: Now, cause: Cause) {
-        self.finish(now, cause);
+    /// A callee that leaves before the caller heard of its answer was never reached.
+    fn cause_of_bye(&self) -> Cause {
+        match self.phase {
+            Phase::Dialling { .. } | Phase::Answering { .. } => Cause::Unreachable,
+            Phase::Talking { .. } | Phase::Ending { .. } | Phase::Over => Cause::NormalClearing,
+        }
+    }
+
+    /// No media: the end of a call that talks. On hold or before the answer silence is no sign; a report may cross them.
+    pub(super) fn silent(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Talking { .. }) && !self.is_held() {
+            self.finish(now, Cause::NoMedia);
+        }
     }
 
     /// Ends the call for `cause`; the first cause stands.
@@ -32,17 +55,26 @@ impl Call {
         if matches!(self.phase, Phase::Ending { .. } | Phase::Over) {
             return;
         }
+        if matches!(self.caller.stage, Stage::Invited { .. }) {
+            // What the caller never heard of is no answer.
+            self.attempt.answer = None;
+        }
         self.end_attempt(now.cluster, cause);
-        if let Some(exchange_key) = self.open_exchange() {
-            let (from, key, request) = exchange_key;
+        for (from, key, request) in self.open_requests() {
             self.refuse(from, key, &request, 487, None);
         }
         let ids: Vec<LegId> = self.leg_ids().collect();
         for id in ids {
             self.leave(now, id, cause);
         }
-        self.phase = Phase::Ending { figures: false, retry_ms: None };
+        let retry_ms = Some(now.steady_ms.saturating_add(FIGURES_MS));
+        self.phase = Phase::Ending { figures: false, retry_ms };
         self.put(Output::CloseMedia);
+    }
+
+    /// Requests that were passed on and have no answer yet.
+    fn open_requests(&mut self) -> Vec<(LegId, ServerKey, Message)> {
+        self.open_exchange().into_iter().chain(self.open_infos()).collect()
     }
 
     /// Leaves one leg as its stage demands.
@@ -53,7 +85,9 @@ impl Call {
             Stage::Invited { key, invite } => {
                 let answer = refusal::answer_for(cause);
                 let message = leg.response(&invite, answer.status, answer.retry_after_s, None, &product);
-                self.put(Output::Respond { key, message });
+                if let Some(message) = message {
+                    self.put(Output::Respond { key, message });
+                }
                 self.leg_over(id);
             }
             Stage::Inviting { invite, provisional: false, .. } => {
@@ -75,7 +109,7 @@ impl Call {
     pub(super) fn cancel(&mut self, id: LegId, cause: Cause) {
         let Some(leg) = self.leg(id) else { return };
         let Stage::Inviting { invite, .. } = &leg.stage else { return };
-        let message = super::wire::cancel(invite, cause);
+        let Some(message) = super::wire::cancel(invite, cause) else { return };
         leg.stage = Stage::Cancelling { cause };
         let flow = leg.flow.clone();
         self.put(Output::Request { message, flow });
@@ -88,7 +122,9 @@ impl Call {
         let reason = super::wire::reason(cause);
         let message = leg.request(&Method::Bye, None, Some(&reason), &product);
         let flow = leg.flow.clone();
-        self.put(Output::Request { message, flow });
+        if let Some(message) = message {
+            self.put(Output::Request { message, flow });
+        }
         self.leg_over(id);
     }
 
@@ -103,8 +139,8 @@ impl Call {
 
     /// The media session's figures are the last thing that the CDR waits for.
     pub(super) fn figures(&mut self, _now: Now, quality: Quality) {
-        let Phase::Ending { figures, .. } = &mut self.phase else { return };
-        *figures = true;
+        let Phase::Ending { figures: figures @ false, retry_ms } = &mut self.phase else { return };
+        (*figures, *retry_ms) = (true, None);
         if self.attempt.answer.is_some() {
             self.attempt.quality = Some(quality);
         }
@@ -113,27 +149,26 @@ impl Call {
 
     /// The end follows the creation in the log, never the other way round.
     pub(super) fn propose_end_when_ready(&mut self) {
-        if !self.create_pending && matches!(self.phase, Phase::Ending { figures: true, .. }) {
-            return self.propose_end();
-        }
-        if self.create_pending || !self.created {
-            return;
-        }
-        match self.phase {
-            Phase::Answering { .. } => self.propose_answer(),
-            Phase::Dialling { .. } if std::mem::take(&mut self.note_after_create) => {
-                self.note(tandem_state::CallNote::Ringing)
-            }
-            Phase::Dialling { .. } | Phase::Talking { .. } | Phase::Ending { .. } | Phase::Over => {}
+        if self.create != Creation::Pending && matches!(self.phase, Phase::Ending { figures: true, .. }) {
+            self.propose_end();
         }
     }
 
-    pub(super) fn propose_end(&mut self) {
+    /// The media's figures did not come in time, or the end is to be proposed again.
+    pub(super) fn end_is_due(&mut self) {
         self.phase = Phase::Ending { figures: true, retry_ms: None };
-        let command = if self.created {
-            Command::EndCall { call: self.id, epoch: self.epoch, change: self.final_change() }
-        } else {
-            Command::RefuseCall { node_epoch: self.node_epoch, refused: self.refused() }
+        self.propose_end_when_ready();
+    }
+
+    fn propose_end(&mut self) {
+        self.phase = Phase::Ending { figures: true, retry_ms: None };
+        let command = match self.create {
+            Creation::Created | Creation::Unknown => {
+                Command::EndCall { call: self.id, epoch: self.epoch, change: self.final_change() }
+            }
+            Creation::Pending | Creation::Refused => {
+                Command::RefuseCall { node_epoch: self.node_epoch, refused: self.refused() }
+            }
         };
         self.put(Output::Propose { what: Proposal::End, command: Box::new(command) });
     }
@@ -152,19 +187,29 @@ impl Call {
 
     /// The CDR is in the log, or has to be proposed again: none is ever given up.
     pub(super) fn end_recorded(&mut self, now: Now, outcome: Option<Result<Reply, Refusal>>) {
-        let Phase::Ending { retry_ms, .. } = &mut self.phase else { return };
-        match outcome {
-            Some(_) => {
+        let Phase::Ending { figures: true, retry_ms } = &mut self.phase else { return };
+        match (outcome, self.create) {
+            (Some(Err(Refusal::OutcomeForgotten)) | None, _) => {
+                *retry_ms = Some(now.steady_ms.saturating_add(RETRY_MS));
+            }
+            // It was never there; and as this proposal was later than its creation, it never will be.
+            (Some(Err(Refusal::NoCall)), Creation::Unknown) => self.end_as(Creation::Refused),
+            (Some(Err(Refusal::Exists(_))), Creation::Refused) => self.end_as(Creation::Created),
+            (Some(_), _) => {
                 self.recorded = true;
                 self.over_when_done();
             }
-            None => *retry_ms = Some(now.steady_ms + RETRY_MS),
         }
+    }
+
+    fn end_as(&mut self, create: Creation) {
+        self.create = create;
+        self.propose_end();
     }
 
     /// The call is over when its CDR is recorded and no leg can still surprise us.
     pub(super) fn over_when_done(&mut self) {
-        if !self.recorded || !self.leg_ids_over() {
+        if !self.recorded || !self.leg_ids_over() || self.phase == Phase::Over {
             return;
         }
         let ids: Vec<LegId> = self.leg_ids().collect();

@@ -1,5 +1,7 @@
 //! Requests inside the dialogs: re-INVITE and UPDATE pass from one side to the other, one at a time (RFC 3264, 3311).
 
+use std::sync::Arc;
+
 use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
@@ -7,8 +9,9 @@ use tandem_sip::transaction::ServerKey;
 use tandem_state::{CallNote, Cause, Command, Flow, LegId};
 
 use super::leg::{Hold, Stage};
-use super::{Call, Output, Phase, Proposal};
+use super::{Call, Output, Proposal};
 use crate::machine::Now;
+use crate::refusal;
 
 /// A request that was passed on and waits.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub(super) struct Exchange {
     method: Method,
     /// Of our request to `to`.
     cseq: u32,
+    /// What `to` had been told before, to which a refusal takes it back.
+    before: Option<Arc<str>>,
     stage: ExchangeStage,
 }
 
@@ -39,12 +44,21 @@ impl Call {
     /// A request inside a leg's dialog.
     pub(super) fn request(&mut self, now: Now, id: LegId, key: ServerKey, message: Message, flow: Flow) {
         let Some(leg) = self.leg(id) else { return };
+        if matches!(message.method(), Method::Ack | Method::Cancel) {
+            // Neither is ever answered here: the transaction layer does what there is to do.
+            return;
+        }
         if !leg.accept_cseq(&message) {
             return self.refuse(id, key, &message, 500, None);
         }
         leg.flow = flow;
+        if message.headers(Header::Require).next().is_some() && *message.method() != Method::Bye {
+            return self.refuse(id, key, &message, 420, None);
+        }
+        let lost = leg.is_over();
         match message.method() {
             Method::Bye => self.bye_received(now, id, key, &message),
+            _ if lost => self.refuse(id, key, &message, 481, None),
             Method::Invite | Method::Update => self.offer(id, key, message),
             Method::Info => self.pass_info(id, key, message),
             Method::Options => self.refuse(id, key, &message, 200, None),
@@ -64,7 +78,7 @@ impl Call {
     ) {
         let product = self.settings.product.clone();
         let Some(leg) = self.leg(id) else { return };
-        let message = leg.response(request, status, retry_after_s, None, &product);
+        let Some(message) = leg.response(request, status, retry_after_s, None, &product) else { return };
         self.put(Output::Respond { key, message });
     }
 
@@ -77,67 +91,77 @@ impl Call {
             }
             return self.refuse(id, key, &message, 200, None);
         }
-        let Some(peer) = self.peer_of(id) else {
-            return self.refuse(id, key, &message, 491, None);
-        };
-        if let Some(busy) = &self.exchange {
-            let (status, retry) = if busy.from == id { (500, Some(1)) } else { (491, None) };
+        let (Some(peer), None) = (self.peer_of(id), self.must_wait(id)) else {
+            let (status, retry) = self.must_wait(id).unwrap_or((491, None));
             return self.refuse(id, key, &message, status, retry);
-        }
-        let waits = |leg: Option<&mut super::Leg>| {
-            leg.is_none_or(|leg| leg.unacknowledged.is_some() || leg.stage != Stage::Confirmed)
         };
-        if waits(self.leg(id)) || waits(self.leg(peer)) {
-            return self.refuse(id, key, &message, 491, None);
-        }
         if let Some(leg) = self.leg(id) {
             leg.refresh_target(&message);
         }
+        let before = self.leg(peer).and_then(|leg| leg.media.local.clone());
         let local = description.as_deref().and_then(|offer| self.leg(peer)?.local_description(offer));
+        if description.is_some() && local.is_none() {
+            return self.refuse(id, key, &message, 488, None);
+        }
         let method = message.method().clone();
-        let cseq = self.ask(peer, &method, local.as_deref());
-        self.exchange = Some(Exchange {
-            from: id,
-            to: peer,
-            key,
-            request: message,
-            method,
-            cseq,
-            stage: ExchangeStage::Asked,
-        });
+        let body = local.as_deref().map(|sdp| ("application/sdp", sdp));
+        let Some(cseq) = self.ask(peer, &method, body) else {
+            return self.refuse(id, key, &message, 500, None);
+        };
+        let stage = ExchangeStage::Asked;
+        self.exchange =
+            Some(Exchange { from: id, to: peer, key, request: message, method, cseq, before, stage });
+    }
+
+    /// Why a leg's offer can't be passed on now: its own request is open (500 and Retry-After), or one of ours or of the
+    /// other side (491; RFC 3261 section 14.2, RFC 3311 section 5.2).
+    fn must_wait(&self, id: LegId) -> Option<(u16, Option<u32>)> {
+        const OWN_IS_OPEN: (u16, Option<u32>) = (500, Some(1));
+        const OTHER_IS_OPEN: (u16, Option<u32>) = (491, None);
+        if id == self.caller.id && matches!(self.caller.stage, Stage::Invited { .. }) {
+            return Some(OWN_IS_OPEN);
+        }
+        if let Some(busy) = &self.exchange {
+            return Some(if busy.from == id { OWN_IS_OPEN } else { OTHER_IS_OPEN });
+        }
+        let waits = |leg: &super::Leg| leg.unacknowledged.is_some() || leg.stage != Stage::Confirmed;
+        let winner = self.winner().is_none_or(waits);
+        (winner || waits(&self.caller)).then_some(OTHER_IS_OPEN)
     }
 
     /// Sends a request in the dialog of leg `id`; gives its CSeq number.
-    fn ask(&mut self, id: LegId, method: &Method, description: Option<&str>) -> u32 {
+    pub(super) fn ask(&mut self, id: LegId, method: &Method, body: Option<(&str, &str)>) -> Option<u32> {
         let product = self.settings.product.clone();
-        let Some(leg) = self.leg(id) else { return 0 };
-        let message = leg.request(method, description.map(|sdp| ("application/sdp", sdp)), None, &product);
+        let leg = self.leg(id)?;
+        let message = leg.request(method, body, None, &product)?;
         let (cseq, flow) = (leg.dialog.local_cseq, leg.flow.clone());
         self.put(Output::Request { message, flow });
-        cseq
+        Some(cseq)
     }
 
     /// A response to a request that was passed on.
-    pub(super) fn exchange_response(&mut self, now: Now, id: LegId, cseq: u32, message: Message) {
+    pub(super) fn exchange_response(&mut self, now: Now, id: LegId, cseq: u32, message: &Message) {
         let current = self
             .exchange
             .as_ref()
             .filter(|e| e.to == id && e.cseq == cseq && e.stage == ExchangeStage::Asked);
         let Some(exchange) = current.cloned() else {
-            if message.status().is_some_and(|status| (200..300).contains(&status)) {
-                self.repeat_ack(id, &message);
+            let agreed = message.status().is_some_and(|status| (200..300).contains(&status));
+            if agreed && *message.method() == Method::Invite && self.has_asked(id, cseq) {
+                self.repeat_ack(id, message);
             }
             return;
         };
         match message.status().unwrap_or(500) {
             0..=199 => {}
-            200..=299 if exchange.method == Method::Info => {
-                self.exchange = None;
-                self.refuse(exchange.from, exchange.key, &exchange.request, 200, None);
-            }
-            200..=299 => self.exchange_agreed(now, exchange, &message),
+            200..=299 => self.exchange_agreed(now, exchange, message),
             status => self.exchange_refused(now, exchange, status),
         }
+    }
+
+    /// A request with this CSeq was ours, after the one that opened the leg.
+    fn has_asked(&mut self, id: LegId, cseq: u32) -> bool {
+        self.leg(id).is_some_and(|leg| cseq > leg.opened_cseq && cseq <= leg.dialog.local_cseq)
     }
 
     /// Both agree on new descriptions. A change of hold is recorded before it is answered.
@@ -148,6 +172,12 @@ impl Call {
             leg.refresh_target(message);
             leg.media.remote = answer.clone().or(leg.media.remote.take());
             leg.ack_due = (exchange.method == Method::Invite).then_some(exchange.cseq);
+        }
+        if answer.is_none() {
+            if exchange.method == Method::Invite {
+                self.acknowledge(exchange.to, None);
+            }
+            return self.exchange_refused(now, exchange, 488);
         }
         if let Some(leg) = self.leg(exchange.from) {
             leg.media.remote = offer.clone().or(leg.media.remote.take());
@@ -161,10 +191,12 @@ impl Call {
         }
         let product = self.settings.product.clone();
         let Some(leg) = self.leg(exchange.from) else { return };
-        let response = leg.response(&exchange.request, 200, None, local.as_deref(), &product);
+        let Some(response) = leg.response(&exchange.request, 200, None, local.as_deref(), &product) else {
+            return self.exchange_refused(now, exchange, 500);
+        };
         self.note_codec();
-        self.set_media();
         let note = self.update_hold();
+        self.set_media();
         self.exchange = Some(Exchange { stage: ExchangeStage::Recording { response }, ..exchange });
         let Some(note) = note else { return self.exchange_recorded(now) };
         let command =
@@ -205,14 +237,25 @@ impl Call {
         open.then_some((exchange.from, exchange.key, exchange.request))
     }
 
-    /// The other side said no; 481 and 408 end its dialog (RFC 3261 section 12.2.1.2).
+    /// The other side said no.
     fn exchange_refused(&mut self, now: Now, exchange: Exchange, status: u16) {
         self.exchange = None;
-        self.refuse(exchange.from, exchange.key, &exchange.request, status, None);
-        if matches!(status, 408 | 481) {
-            self.leg_over(exchange.to);
-            self.finish(now, Cause::Unreachable);
+        if let Some(leg) = self.leg(exchange.to) {
+            leg.media.local = exchange.before;
         }
+        self.refuse(exchange.from, exchange.key, &exchange.request, refusal::passed_on(status), None);
+        self.dialog_lost(now, exchange.to, status);
+    }
+
+    /// 481 and 408 end a dialog (RFC 3261 section 12.2.1.2); a phone that said 481 needs no BYE.
+    pub(super) fn dialog_lost(&mut self, now: Now, id: LegId, status: u16) {
+        if !matches!(status, 408 | 481) {
+            return;
+        }
+        if status == 481 {
+            self.leg_over(id);
+        }
+        self.finish(now, Cause::Unreachable);
     }
 
     /// The other side said nothing.
@@ -225,32 +268,8 @@ impl Call {
         }
     }
 
-    /// INFO (RFC 6086) passes as it is: digits of phones that send them so.
-    fn pass_info(&mut self, id: LegId, key: ServerKey, message: Message) {
-        let product = self.settings.product.clone();
-        let peer = self
-            .peer_of(id)
-            .filter(|_| self.exchange.is_none() && matches!(self.phase, Phase::Talking { .. }));
-        let Some(peer) = peer else { return self.refuse(id, key, &message, 491, None) };
-        let body = std::str::from_utf8(message.body()).ok().filter(|body| !body.is_empty());
-        let kind = message.header(Header::ContentType).unwrap_or("application/dtmf-relay").to_owned();
-        let Some(leg) = self.leg(peer) else { return };
-        let info = leg.request(&Method::Info, body.map(|body| (kind.as_str(), body)), None, &product);
-        let (cseq, flow) = (leg.dialog.local_cseq, leg.flow.clone());
-        self.put(Output::Request { message: info, flow });
-        self.exchange = Some(Exchange {
-            from: id,
-            to: peer,
-            key,
-            request: message,
-            method: Method::Info,
-            cseq,
-            stage: ExchangeStage::Asked,
-        });
-    }
-
     /// Compares both descriptions with what is known of hold; a change has a name.
-    fn update_hold(&mut self) -> Option<CallNote> {
+    pub(super) fn update_hold(&mut self) -> Option<CallNote> {
         let before = self.is_held();
         let ids: Vec<LegId> = self.leg_ids().collect();
         for id in ids {

@@ -22,6 +22,8 @@ pub struct Leg {
     pub(super) stage: Stage,
     /// The INVITE of ours that opened it, kept for an answer that crosses our CANCEL.
     pub(super) opened: Option<Message>,
+    /// Tags of forks that answered too and were left.
+    pub(super) forks: Vec<String>,
     pub(super) opened_cseq: u32,
     pub(super) media: LegMedia,
     pub(super) hold: Hold,

@@ -29,32 +29,36 @@ pub(super) fn is_hold(description: &str) -> bool {
 impl Leg {
     /// What this leg is told when the other side says `far`: our address, and a new version of our `o=` line.
     pub(super) fn local_description(&mut self, far: &str) -> Option<Arc<str>> {
+        self.describe(far, None)
+    }
+
+    /// The same as an answer: line by line what this leg offered.
+    pub(super) fn local_answer(&mut self, far: &str) -> Option<Arc<str>> {
+        let offer = self.media.remote.as_deref().and_then(|offer| Sdp::parse(offer).ok());
+        self.describe(far, offer.as_ref())
+    }
+
+    /// What says the same as before keeps its version (RFC 3264 section 8).
+    fn describe(&mut self, far: &str, offer: Option<&Sdp>) -> Option<Arc<str>> {
         let far = Sdp::parse(far).ok()?;
         let here = self.media.here;
         let first = far.media.iter().position(|line| relay::is_relayable(line, false));
         let ports: Vec<Option<u16>> =
             (0..far.media.len()).map(|at| (Some(at) == first).then_some(here.port())).collect();
-        if self.media.local.is_some() {
-            self.media.version += 1;
-        }
         let address = here.ip().to_string();
         let (session_id, version) = (self.media.session_id, self.media.version);
         let ours = Ours { session_id, version, address: &address, ports: &ports, video: false };
-        let text: Arc<str> = relay::rewrite(&far, &ours).to_string().into();
+        let mut sdp = relay::rewrite(&far, &ours);
+        if let Some(offer) = offer {
+            sdp = relay::aligned(sdp, offer);
+        }
+        if self.media.local.as_deref().is_some_and(|local| local != sdp.to_string()) {
+            self.media.version += 1;
+            sdp.origin.version = self.media.version;
+        }
+        let text: Arc<str> = sdp.to_string().into();
         self.media.local = Some(Arc::clone(&text));
         Some(text)
-    }
-
-    /// The same as an answer: line by line what this leg offered.
-    pub(super) fn local_answer(&mut self, far: &str) -> Option<Arc<str>> {
-        let text = self.local_description(far)?;
-        let (Ok(ours), Some(offer)) = (Sdp::parse(&text), self.media.remote.as_deref()) else {
-            return Some(text);
-        };
-        let Ok(offer) = Sdp::parse(offer) else { return Some(text) };
-        let aligned: Arc<str> = relay::aligned(ours, &offer).to_string().into();
-        self.media.local = Some(Arc::clone(&aligned));
-        Some(aligned)
     }
 
     /// What the media workers need to know of this leg's far end.

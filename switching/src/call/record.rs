@@ -47,6 +47,11 @@ impl Call {
         }
     }
 
+    /// It rings, and nothing else.
+    pub(super) fn ringing_change(&self) -> CallChange {
+        CallChange { phase: Some(CallPhase::Ringing), note: Some(CallNote::Ringing), ..CallChange::default() }
+    }
+
     /// The last change: the attempt with its end.
     pub(super) fn final_change(&self) -> CallChange {
         CallChange { attempts: vec![self.attempt.clone()], ..CallChange::default() }

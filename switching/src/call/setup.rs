@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tandem_media::plan::EndId;
 use tandem_sip::dialog::{Dialog, DialogError};
 use tandem_sip::message::Message;
+use tandem_sip::method::Method;
 use tandem_sip::transaction::ServerKey;
 use tandem_state::{
     Attempt, CallDirection, CallEpoch, CallId, Cause, Flow, InteractionId, LegDirection, LegId, NodeEpoch,
@@ -12,7 +13,7 @@ use tandem_state::{
 };
 
 use super::leg::{Hold, Leg, LegMedia, Stage};
-use super::{Call, Phase, Settings, wire};
+use super::{Call, Creation, Phase, Settings, wire};
 use crate::machine::Now;
 use crate::routing::Target;
 
@@ -73,7 +74,7 @@ pub struct SetupTarget {
 
 impl Call {
     /// A call from an INVITE that was admitted and routed; its first outputs wait. An INVITE that can't make a
-    /// dialog is refused with 400 by whoever asks.
+    /// dialog, or to whose Contact nothing can be said, is refused with 400 by whoever asks.
     pub fn new(now: Now, setup: Setup) -> Result<Call, DialogError> {
         let caller = caller_leg(&setup)?;
         let callees = (1u32..)
@@ -89,6 +90,9 @@ impl Call {
             end: None,
             quality: None,
         };
+        // RFC 3261 section 13.3.1: the caller may say how long it wants to wait.
+        let wanted_ms = setup.invite.expires().map_or(u64::MAX, |seconds| u64::from(seconds) * 1_000);
+        let settings = Settings { ring_ms: setup.settings.ring_ms.min(wanted_ms), ..setup.settings };
         let mut call = Call {
             id: setup.id,
             interaction: setup.interaction,
@@ -100,11 +104,9 @@ impl Call {
             from: setup.from,
             to: setup.to,
             start: now.cluster,
-            settings: setup.settings,
+            settings,
             phase: Phase::Over,
-            created: false,
-            create_pending: true,
-            note_after_create: false,
+            create: Creation::Pending,
             recorded: false,
             best_cause: Cause::Unreachable,
             max_forwards,
@@ -113,6 +115,7 @@ impl Call {
             attempt,
             early: None,
             exchange: None,
+            infos: Vec::new(),
             outputs: Default::default(),
         };
         call.enter_dial(now);
@@ -128,7 +131,10 @@ fn caller_leg(setup: &Setup) -> Result<Leg, DialogError> {
     let mut leg = leg(setup.leg, LegDirection::In, setup.from.clone(), flow, sent_by, dialog, media);
     leg.media.remote = wire::description(&setup.invite);
     leg.stage = Stage::Invited { key: setup.key.clone(), invite: setup.invite.clone() };
-    Ok(leg)
+    let product = &setup.settings.product;
+    let answerable = leg.response(&setup.invite, 503, Some(u32::MAX), None, product).is_some();
+    let reachable = leg.clone().request(&Method::Bye, None, None, product).is_some();
+    if answerable && reachable { Ok(leg) } else { Err(DialogError::NoContact) }
 }
 
 fn callee_leg(setup: &Setup, end: EndId, target: &SetupTarget) -> Leg {
@@ -166,6 +172,7 @@ fn leg(
         dialog,
         stage: Stage::Over,
         opened: None,
+        forks: Vec::new(),
         opened_cseq: 0,
         media,
         hold: Hold::Talking,

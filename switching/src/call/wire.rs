@@ -1,4 +1,7 @@
 //! The messages of a leg: everything that a call says is put together here.
+//!
+//! Whatever came from outside may refuse to be put into a message (too many headers, a target with a blank in it); what
+//! can't be built is `None`, and the call does without.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,9 +20,6 @@ use crate::refusal;
 /// What a call takes inside its dialogs.
 pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
 
-/// Every value that goes in was scanned before or is of our own making.
-const BUILDS: &str = "values that passed the scanner build a message";
-
 /// Which leg made the request of this branch: ours are the cookie, the leg, a dash and the CSeq.
 pub fn branch_leg(branch: &str) -> Option<LegId> {
     branch.strip_prefix(MAGIC_COOKIE)?.split_once('-')?.0.parse().ok()
@@ -31,8 +31,8 @@ pub fn leg_of_tag(tag: &str) -> Option<LegId> {
 }
 
 /// The CANCEL of an INVITE that still rings, with why (RFC 3326).
-pub(super) fn cancel(invite: &Message, cause: Cause) -> Message {
-    cancel_for(invite, Some(&reason(cause))).expect(BUILDS)
+pub(super) fn cancel(invite: &Message, cause: Cause) -> Option<Message> {
+    cancel_for(invite, Some(&reason(cause))).ok()
 }
 
 /// A `Reason` value.
@@ -87,7 +87,7 @@ impl Leg {
         expires_s: u32,
         product: &str,
         max_forwards: u8,
-    ) -> Message {
+    ) -> Option<Message> {
         let request = self.dialog.request(Method::Invite);
         self.opened_cseq = self.dialog.local_cseq;
         let request = request
@@ -97,7 +97,7 @@ impl Leg {
             .header(Header::Allow, ALLOW)
             .header(Header::Expires, &expires_s.to_string())
             .header(Header::UserAgent, product);
-        with_description(request, description).build().expect(BUILDS)
+        with_description(request, description).build().ok()
     }
 
     /// A request inside the dialog.
@@ -107,7 +107,7 @@ impl Leg {
         body: Option<(&str, &str)>,
         reason: Option<&str>,
         product: &str,
-    ) -> Message {
+    ) -> Option<Message> {
         let request = self.dialog.request(method.clone());
         let branch = self.branch(self.dialog.local_cseq, "");
         let target_refresh = matches!(method, Method::Invite | Method::Update);
@@ -122,17 +122,36 @@ impl Leg {
             Some((kind, text)) => request.body(kind, text.as_bytes().to_vec()),
             None => request,
         };
-        request.build().expect(BUILDS)
+        request.build().ok()
     }
 
     /// The ACK to a 2xx: a transaction of its own.
-    pub(super) fn ack(&self, cseq: u32, description: Option<&str>, product: &str) -> Message {
+    pub(super) fn ack(&self, cseq: u32, description: Option<&str>, product: &str) -> Option<Message> {
         let request = self
             .dialog
             .ack(cseq)
             .via(self.via(), &self.sent_by, &self.branch(cseq, "a"))
             .header(Header::UserAgent, product);
-        with_description(request, description).build().expect(BUILDS)
+        with_description(request, description).build().ok()
+    }
+
+    /// ACK and BYE of a dialog that a fork of our INVITE made (RFC 3261 section 13.2.2.4); `nth` keeps branches apart.
+    pub(super) fn leave_fork(
+        &self,
+        answer: &Message,
+        nth: usize,
+        cause: Cause,
+        product: &str,
+    ) -> Option<(Message, Message)> {
+        let mut dialog = Dialog::uac(self.opened.as_ref()?, answer).ok()?;
+        let via = |request: RequestBuilder, name: &str| {
+            let branch = self.branch(self.opened_cseq, &format!("{name}{nth}"));
+            request.via(self.via(), &self.sent_by, &branch).header(Header::UserAgent, product)
+        };
+        let ack = via(dialog.ack(self.opened_cseq), "k").build().ok()?;
+        let bye =
+            via(dialog.request(Method::Bye), "z").header(Header::Reason, &reason(cause)).build().ok()?;
+        Some((ack, bye))
     }
 
     /// A response on this leg.
@@ -143,21 +162,24 @@ impl Leg {
         retry_after_s: Option<u32>,
         description: Option<&str>,
         product: &str,
-    ) -> Message {
+    ) -> Option<Message> {
         let dialog_forming = *request.method() == Method::Invite && (101..300).contains(&status);
         let contact = (dialog_forming || *request.method() == Method::Update).then(|| self.contact());
         let retry_after = retry_after_s.map(|seconds| seconds.to_string());
-        let allow = dialog_forming || matches!(status, 405 | 501);
+        let allow = dialog_forming || matches!(status, 405 | 501) || *request.method() == Method::Options;
+        let required =
+            (status == 420).then(|| request.values(Header::Require).collect::<Vec<_>>().join(", "));
         let response = ResponseBuilder::to(request, status, &self.id.to_string())
             .maybe(Header::Contact, contact.as_deref())
             .maybe(Header::Allow, allow.then_some(ALLOW))
             .maybe(Header::RetryAfter, retry_after.as_deref())
+            .maybe(Header::Unsupported, required.as_deref())
             .header(Header::Server, product);
         let response = match description {
             Some(text) => response.body("application/sdp", text.as_bytes().to_vec()),
             None => response,
         };
-        response.build().expect(BUILDS)
+        response.build().ok()
     }
 
     /// Takes the dialog from the 2xx to our INVITE; one without a Contact leaves the target as it was.

@@ -1,0 +1,6 @@
+//! Calls with phones around them.
+
+mod bench;
+mod flows;
+mod phone;
+mod show;

@@ -1,0 +1,307 @@
+//! Drives a call by lines of text, with the phones around it, and writes down what it puts out.
+
+use std::collections::BTreeMap;
+
+use tandem_sip::message::Message;
+use tandem_sip::method::Method;
+use tandem_sip::transaction::ServerKey;
+use tandem_state::{
+    CallDirection, CallEpoch, CallId, Cause, ClusterTime, Flow, InteractionId, LegId, NodeEpoch, NodeId,
+    Party, Quality, Refusal, Reply, TenantId, Transport,
+};
+
+use super::phone::{Phone, Words};
+use super::show;
+use crate::call::{Call, Input, Output, Proposal, Settings, Setup, SetupTarget, branch_leg};
+use crate::machine::{Machine, Now};
+use crate::routing::Target;
+
+/// A call under test with its surroundings.
+pub(super) struct Bench {
+    pub(super) call: Option<Call>,
+    pub(super) phones: Vec<Phone>,
+    keys: BTreeMap<ServerKey, String>,
+    pub(super) now_ms: u64,
+    over: bool,
+    whole: bool,
+    /// What was put out and is not shown yet.
+    pub(super) outputs: Vec<Output>,
+    /// Proposals without an outcome, in order.
+    pub(super) proposed: Vec<Proposal>,
+    pub(super) closing: bool,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Bench {
+            call: None,
+            phones: Vec::new(),
+            keys: BTreeMap::new(),
+            now_ms: 0,
+            over: false,
+            whole: false,
+            outputs: Vec::new(),
+            proposed: Vec::new(),
+            closing: false,
+        }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { steady_ms: self.now_ms, cluster: ClusterTime(self.now_ms) }
+    }
+
+    /// Carries out one line of a transcript: `TIME what...`; timers that are due before it run first.
+    pub(super) fn line(&mut self, line: &str) -> Vec<String> {
+        let mut words = line.split_whitespace();
+        let at: u64 = words.next().unwrap().parse().expect("a line begins with its time");
+        let words: Vec<&str> = words.collect();
+        let mut shown = self.run_timers(at);
+        self.now_ms = at;
+        self.act(&words, line);
+        shown.extend(self.show_outputs());
+        shown
+    }
+
+    fn act(&mut self, words: &[&str], line: &str) {
+        match words {
+            ["start", rest @ ..] => self.start(&owned(rest)),
+            ["wait"] => {}
+            ["log", what, outcome] => self.log(what, outcome),
+            ["media", "silent"] => self.input(Input::MediaSilent),
+            ["media", "figures"] => self.input(Input::MediaFigures(Quality::default())),
+            ["hangup", cause] => self.input(Input::HangUp(cause_of(cause))),
+            [name, "silent", method, rest @ ..] => self.silent(name, method, &owned(rest)),
+            [name, ">", what, rest @ ..] => self.phone_says(name, what, &owned(rest)),
+            _ => panic!("no such line: {line}"),
+        }
+    }
+
+    /// `start targets=102a,102b` with `sdp`, `whole` (all headers are shown) and `ring=MS`.
+    pub(super) fn start(&mut self, words: &Words) {
+        self.whole = words.has("whole");
+        let names: Vec<&str> = words.value("targets").unwrap_or("102a").split(',').collect();
+        self.phones = vec![Phone::new("101", LegId(0xa), 1, true)];
+        for (name, number) in names.iter().filter(|n| !n.is_empty()).zip(2..) {
+            self.phones.push(Phone::new(name, LegId(0xb0 + u128::from(number) - 2), number, false));
+        }
+        let invite = self.phones[0].first_invite(words);
+        let key = ServerKey::of(&invite);
+        self.keys.insert(key.clone(), "101".into());
+        let ring_ms = words.value("ring").map_or(60_000, |ms| ms.parse().unwrap());
+        let settings = Settings { ring_ms, product: "Tandem".into(), ..Settings::default() };
+        let call = Call::new(self.now(), self.setup(invite, key, settings));
+        self.call = Some(call.expect("the INVITE makes a dialog"));
+        self.collect();
+    }
+
+    fn setup(&self, invite: Message, key: ServerKey, settings: Settings) -> Setup {
+        let party = |number: &str, name: &str| Party { number: number.into(), name: name.into() };
+        let targets = self.phones.iter().skip(1).zip(1u16..);
+        let target = |(phone, index): (&Phone, u16)| SetupTarget {
+            leg: phone.leg,
+            media: ([198, 51, 100, 1], 40_000 + 2 * index).into(),
+            target: Target {
+                contact: phone.contact(),
+                path: Vec::new(),
+                flow: flow(phone),
+                sent_by: "198.51.100.1:5060".into(),
+            },
+        };
+        Setup {
+            id: CallId(1),
+            interaction: InteractionId(1),
+            tenant: TenantId(1),
+            domain: "acme.example".into(),
+            node: NodeId(1),
+            node_epoch: NodeEpoch(1),
+            direction: CallDirection::Internal,
+            from: party("101", "Ann"),
+            to: party("102", "Bob"),
+            invite,
+            key,
+            flow: flow(&self.phones[0]),
+            sent_by: "198.51.100.1:5060".into(),
+            leg: LegId(0xa),
+            media: ([198, 51, 100, 1], 40_000).into(),
+            targets: targets.map(target).collect(),
+            settings,
+        }
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        let now = self.now();
+        let Some(call) = &mut self.call else { return };
+        call.handle_input(now, input);
+        self.collect();
+    }
+
+    pub(super) fn log(&mut self, what: &str, outcome: &str) {
+        let what = match what {
+            "create" => Proposal::Create,
+            "note" => Proposal::Note,
+            "answer" => Proposal::Answer,
+            "exchange" => Proposal::Exchange,
+            "end" => Proposal::End,
+            other => panic!("no such proposal: {other}"),
+        };
+        let outcome = match outcome {
+            "ok" => Some(Ok(Reply::Done)),
+            "unknown" => None,
+            "limit" => Some(Err(Refusal::LimitReached { name: "calls".into(), limit: 1 })),
+            "nocall" => Some(Err(Refusal::NoCall)),
+            "exists" => Some(Err(Refusal::Exists("call 1".into()))),
+            "stale" => Some(Err(Refusal::StaleCallEpoch { owner: NodeId(2), epoch: CallEpoch(2) })),
+            other => panic!("no such outcome: {other}"),
+        };
+        self.proposed.retain(|proposal| *proposal != what);
+        self.input(Input::Proposed { what, outcome });
+    }
+
+    fn phone_at(&self, name: &str) -> usize {
+        self.phones.iter().position(|phone| phone.name == name).expect("a phone of this call")
+    }
+
+    /// A request of the switch to this phone stays without a final response.
+    fn silent(&mut self, name: &str, method: &str, words: &Words) {
+        let phone = &self.phones[self.phone_at(name)];
+        let cseq = words.value("cseq").map_or(0, |cseq| cseq.parse().unwrap());
+        let cseq =
+            if cseq == 0 { phone.response(200, &of(method)).map_or(0, |m| m.cseq().number) } else { cseq };
+        let leg = phone.leg;
+        self.input(Input::Unanswered { leg, method: Method::parse(method), cseq });
+    }
+
+    pub(super) fn phone_says(&mut self, name: &str, what: &str, words: &Words) {
+        let at = self.phone_at(name);
+        let leg = self.phones[at].leg;
+        if let Ok(status) = what.parse() {
+            let Some(message) = self.phones[at].response(status, words) else { return };
+            return self.input(Input::Response { leg, message });
+        }
+        if what == "CANCEL" {
+            return self.input(Input::Cancelled);
+        }
+        let message = self.phones[at].request(what, words);
+        if what == "ACK" && !words.has("transaction") {
+            return self.input(Input::Acknowledged { leg, message });
+        }
+        let (key, flow) = (ServerKey::of(&message), flow(&self.phones[at]));
+        self.keys.insert(key.clone(), name.to_owned());
+        self.input(Input::Request { leg, key, message, flow });
+    }
+
+    // ---- outputs ----
+
+    /// Takes the outputs, and lets the phones hear them.
+    fn collect(&mut self) {
+        let Some(call) = &mut self.call else { return };
+        while let Some(output) = call.poll_output() {
+            match &output {
+                Output::Respond { key, message } => {
+                    let name = self.keys.get(key).expect("only what was asked is answered");
+                    self.phones.iter_mut().filter(|p| p.name == *name).for_each(|p| p.hears(message));
+                }
+                Output::Request { message, .. } | Output::Send { message, .. } => {
+                    let leg = branch_leg(message.via_top().branch.unwrap()).expect("branches name their leg");
+                    self.phones.iter_mut().filter(|p| p.leg == leg).for_each(|p| p.hears(message));
+                }
+                Output::Propose { what, .. } => self.proposed.push(*what),
+                Output::CloseMedia => self.closing = true,
+                Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
+            }
+            self.outputs.push(output);
+        }
+    }
+
+    fn show_outputs(&mut self) -> Vec<String> {
+        let mut shown: Vec<String> = Vec::new();
+        for output in std::mem::take(&mut self.outputs) {
+            shown.extend(self.show(&output));
+        }
+        if !self.over && self.call.as_ref().is_some_and(Machine::is_finished) {
+            self.over = true;
+            shown.push("over".into());
+        }
+        let named = |line: String| {
+            self.phones.iter().fold(line, |l, p| l.replace(&p.leg.to_string(), &format!("<{}>", p.name)))
+        };
+        shown.into_iter().map(named).collect()
+    }
+
+    fn show(&self, output: &Output) -> Vec<String> {
+        let sent = |name: &str, arrow: &str, message: &Message| {
+            let mut lines = show::message(message, self.whole);
+            lines[0] = format!("{name} {arrow} {}", lines[0]);
+            lines
+        };
+        match output {
+            Output::Respond { key, message } => sent(&self.keys[key], "<", message),
+            Output::Request { message, .. } => sent(&self.name_of(message), "<", message),
+            Output::Send { message, .. } => sent(&self.name_of(message), "<", message),
+            Output::Propose { what, command } => {
+                vec![format!("propose {what:?}: {}", show::command(command))]
+            }
+            Output::SetMedia(plan) => vec![show::plan(plan)],
+            Output::CloseMedia => vec!["close media".into()],
+            Output::Listen(leg) => vec![format!("listen {leg}")],
+            Output::Forget(leg) => vec![format!("forget {leg}")],
+        }
+    }
+
+    fn name_of(&self, message: &Message) -> String {
+        let leg = branch_leg(message.via_top().branch.unwrap()).unwrap();
+        self.phones.iter().find(|p| p.leg == leg).map(|p| p.name.clone()).unwrap()
+    }
+
+    // ---- time ----
+
+    /// Lets everything happen that is due before `at`.
+    pub(super) fn run_timers(&mut self, at: u64) -> Vec<String> {
+        let mut shown = Vec::new();
+        while let Some(due) = self.call.as_ref().and_then(Machine::poll_timeout).filter(|due| *due < at) {
+            self.now_ms = due.max(self.now_ms);
+            self.timeout();
+            let outputs = self.show_outputs();
+            if !outputs.is_empty() {
+                shown.push(format!("at {}", self.now_ms));
+                shown.extend(outputs);
+            }
+        }
+        shown
+    }
+
+    pub(super) fn timeout(&mut self) {
+        let now = self.now();
+        if let Some(call) = &mut self.call {
+            call.handle_timeout(now);
+        }
+        self.collect();
+    }
+}
+
+pub(super) fn owned(words: &[&str]) -> Words {
+    Words(words.iter().map(|word| (*word).to_owned()).collect())
+}
+
+fn of(method: &str) -> Words {
+    Words(vec![format!("of={method}")])
+}
+
+fn flow(phone: &Phone) -> Flow {
+    Flow {
+        node: NodeId(1),
+        transport: Transport::Udp,
+        local: "198.51.100.1:5060".parse().unwrap(),
+        remote: phone.address().parse().unwrap(),
+        connection: 0,
+    }
+}
+
+fn cause_of(name: &str) -> Cause {
+    match name {
+        "admin" => Cause::AdminHangup,
+        "shutdown" => Cause::NodeShutdown,
+        "normal" => Cause::NormalClearing,
+        other => panic!("no such cause: {other}"),
+    }
+}
