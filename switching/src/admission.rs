@@ -136,15 +136,4 @@ impl CallRates {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tenant_may_make_so_many_calls_in_a_second_and_no_more() {
-        let mut rates = CallRates::default();
-        let mut take = |at| rates.take(at, TenantId(1), Some(2));
-        assert_eq!([take(0), take(0), take(0), take(499), take(500)], [true, true, false, false, true]);
-        assert!(rates.take(500, TenantId(2), Some(2)), "another tenant has its own");
-        assert!(rates.take(500, TenantId(1), None), "no limit");
-    }
-}
+mod tests;

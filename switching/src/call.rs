@@ -191,10 +191,8 @@ enum Creation {
     Pending,
     /// It is there, so that its end must be too.
     Created,
-    /// It is not there: its CDR is that of a refused call.
-    Refused,
-    /// Nobody knows; its end will tell.
-    Unknown,
+    /// It is not there, or nobody knows: its CDR is that of a refused call, and the log says so if there is one after all.
+    Missing,
 }
 
 /// The machine of one call.

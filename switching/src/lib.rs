@@ -8,6 +8,8 @@
 
 pub mod admission;
 pub mod call;
+#[cfg(test)]
+mod fixture;
 pub mod machine;
 pub mod refusal;
 pub mod registrar;

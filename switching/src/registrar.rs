@@ -129,9 +129,15 @@ fn changes(
         return refused(400);
     }
     let mut planned = Vec::with_capacity(contacts.len());
+    // One contact that stands twice is one binding; what it says first counts.
+    let mut seen = Vec::with_capacity(contacts.len());
     for contact in contacts {
         let asked = contact.expires().or(request.expires()).unwrap_or(bounds.expires_default_s);
-        let Some(key) = key_of(contact) else { return refused(400) };
+        let Some(key) = key_of(contact).filter(|_| is_callable(contact.uri)) else { return refused(400) };
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key.clone());
         let existing = bound.iter().find(|binding| binding.spec.key == key).copied();
         if existing.is_some_and(|binding| out_of_order(binding, request)) {
             return refused(500);
@@ -222,6 +228,11 @@ fn unbind(binding: &Binding, source: &Source<'_>) -> Change {
     Change::Unbind { id, command: Box::new(command) }
 }
 
+/// Fit to be the request URI of an INVITE.
+fn is_callable(uri: &str) -> bool {
+    !uri.is_empty() && uri.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// RFC 5626: instance and reg-id where the phone gives both (or an instance alone), else the contact's URI.
 fn key_of(contact: &NameAddr<'_>) -> Option<BindingKey> {
     let uri = Uri::parse(contact.uri).ok()?;
@@ -277,3 +288,6 @@ pub fn bound_revision(reply: &tandem_state::Reply) -> Option<Revision> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

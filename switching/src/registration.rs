@@ -228,4 +228,49 @@ mod tests {
         binding.handle_input(at(60_010), Input::Proposed(Some(Err(moved))));
         assert!(binding.is_finished());
     }
+
+    #[test]
+    fn a_closed_connection_unbinds_at_once_under_the_newest_revision() {
+        let mut binding = registration();
+        let bound = Input::Bound { revision: Revision(9), expires_s: Some(60), coarse_ms: 480_000 };
+        binding.handle_input(at(1_000), bound);
+        binding.handle_input(at(2_000), Input::ConnectionClosed);
+        let Some(Output::Propose(Command::Unbind { revision, reason, .. })) = binding.poll_output() else {
+            panic!("nothing was proposed")
+        };
+        assert_eq!((revision, reason), (Revision(9), UnbindReason::ConnectionLost));
+        assert_eq!(binding.poll_timeout(), None, "its outcome is awaited");
+    }
+
+    #[test]
+    fn a_phone_that_is_bound_anew_while_it_is_unbound_lives_on() {
+        let mut binding = registration();
+        binding.handle_timeout(at(60_000));
+        assert!(binding.poll_output().is_some());
+        let bound = Input::Bound { revision: Revision(9), expires_s: Some(60), coarse_ms: 540_000 };
+        binding.handle_input(at(60_005), bound);
+        let moved = Refusal::StaleRevision { current: Revision(9) };
+        binding.handle_input(at(60_010), Input::Proposed(Some(Err(moved))));
+        assert_eq!((binding.is_finished(), binding.poll_timeout()), (false, Some(120_005)));
+    }
+
+    #[test]
+    fn a_binding_that_left_the_table_ends_without_a_word() {
+        let mut binding = registration();
+        binding.handle_input(at(1_000), Input::Gone);
+        assert_eq!(
+            (binding.is_finished(), binding.poll_output(), binding.poll_timeout()),
+            (true, None, None)
+        );
+    }
+
+    #[test]
+    fn a_node_that_takes_up_a_binding_keeps_it_until_the_logs_expiry() {
+        let mut binding = registration();
+        binding.handle_timeout(at(60_000));
+        assert!(binding.poll_output().is_some());
+        let again = Input::Bound { revision: Revision(9), expires_s: None, coarse_ms: 480_000 };
+        binding.handle_input(at(60_005), again);
+        assert_eq!(binding.poll_timeout(), Some(480_000));
+    }
 }

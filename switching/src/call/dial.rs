@@ -47,8 +47,7 @@ impl Call {
         }
         self.create = match &outcome {
             Some(Ok(_)) => Creation::Created,
-            Some(Err(Refusal::Exists(_) | Refusal::OutcomeForgotten)) | None => Creation::Unknown,
-            Some(Err(_)) => Creation::Refused,
+            Some(Err(_)) | None => Creation::Missing,
         };
         match outcome {
             Some(Ok(_)) => self.catch_up(),

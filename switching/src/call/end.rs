@@ -163,10 +163,10 @@ impl Call {
     fn propose_end(&mut self) {
         self.phase = Phase::Ending { figures: true, retry_ms: None };
         let command = match self.create {
-            Creation::Created | Creation::Unknown => {
+            Creation::Created => {
                 Command::EndCall { call: self.id, epoch: self.epoch, change: self.final_change() }
             }
-            Creation::Pending | Creation::Refused => {
+            Creation::Pending | Creation::Missing => {
                 Command::RefuseCall { node_epoch: self.node_epoch, refused: self.refused() }
             }
         };
@@ -192,19 +192,16 @@ impl Call {
             (Some(Err(Refusal::OutcomeForgotten)) | None, _) => {
                 *retry_ms = Some(now.steady_ms.saturating_add(RETRY_MS));
             }
-            // It was never there; and as this proposal was later than its creation, it never will be.
-            (Some(Err(Refusal::NoCall)), Creation::Unknown) => self.end_as(Creation::Refused),
-            (Some(Err(Refusal::Exists(_))), Creation::Refused) => self.end_as(Creation::Created),
+            // Its creation was carried out, and nobody heard of it.
+            (Some(Err(Refusal::Exists(_))), Creation::Missing) => {
+                self.create = Creation::Created;
+                self.propose_end();
+            }
             (Some(_), _) => {
                 self.recorded = true;
                 self.over_when_done();
             }
         }
-    }
-
-    fn end_as(&mut self, create: Creation) {
-        self.create = create;
-        self.propose_end();
     }
 
     /// The call is over when its CDR is recorded and no leg can still surprise us.

@@ -3,4 +3,5 @@
 mod bench;
 mod flows;
 mod phone;
+mod random;
 mod show;

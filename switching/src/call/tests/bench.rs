@@ -78,20 +78,25 @@ impl Bench {
 
     /// `start targets=102a,102b` with `sdp`, `whole` (all headers are shown) and `ring=MS`.
     pub(super) fn start(&mut self, words: &Words) {
+        assert!(self.try_start(words), "the INVITE makes a dialog");
+    }
+
+    /// False when the INVITE makes no call.
+    pub(super) fn try_start(&mut self, words: &Words) -> bool {
         self.whole = words.has("whole");
         let names: Vec<&str> = words.value("targets").unwrap_or("102a").split(',').collect();
         self.phones = vec![Phone::new("101", LegId(0xa), 1, true)];
         for (name, number) in names.iter().filter(|n| !n.is_empty()).zip(2..) {
             self.phones.push(Phone::new(name, LegId(0xb0 + u128::from(number) - 2), number, false));
         }
-        let invite = self.phones[0].first_invite(words);
+        let Some(invite) = self.phones[0].try_request("INVITE", words) else { return false };
         let key = ServerKey::of(&invite);
         self.keys.insert(key.clone(), "101".into());
         let ring_ms = words.value("ring").map_or(60_000, |ms| ms.parse().unwrap());
         let settings = Settings { ring_ms, product: "Tandem".into(), ..Settings::default() };
-        let call = Call::new(self.now(), self.setup(invite, key, settings));
-        self.call = Some(call.expect("the INVITE makes a dialog"));
+        self.call = Call::new(self.now(), self.setup(invite, key, settings)).ok();
         self.collect();
+        self.call.is_some()
     }
 
     fn setup(&self, invite: Message, key: ServerKey, settings: Settings) -> Setup {
@@ -162,7 +167,7 @@ impl Bench {
     }
 
     /// A request of the switch to this phone stays without a final response.
-    fn silent(&mut self, name: &str, method: &str, words: &Words) {
+    pub(super) fn silent(&mut self, name: &str, method: &str, words: &Words) {
         let phone = &self.phones[self.phone_at(name)];
         let cseq = words.value("cseq").map_or(0, |cseq| cseq.parse().unwrap());
         let cseq =
@@ -171,23 +176,42 @@ impl Bench {
         self.input(Input::Unanswered { leg, method: Method::parse(method), cseq });
     }
 
-    pub(super) fn phone_says(&mut self, name: &str, what: &str, words: &Words) {
+    fn phone_says(&mut self, name: &str, what: &str, words: &Words) {
         let at = self.phone_at(name);
-        let leg = self.phones[at].leg;
         if let Ok(status) = what.parse() {
-            let Some(message) = self.phones[at].response(status, words) else { return };
+            let leg = self.phones[at].leg;
+            let message = self.phones[at].response(status, words).expect("a response that is one");
             return self.input(Input::Response { leg, message });
         }
-        if what == "CANCEL" {
-            return self.input(Input::Cancelled);
+        assert!(self.try_phone_says(name, what, words), "a request that is one");
+    }
+
+    /// A request of a phone; false when it is none.
+    pub(super) fn try_phone_says(&mut self, name: &str, method: &str, words: &Words) -> bool {
+        let at = self.phone_at(name);
+        let leg = self.phones[at].leg;
+        if method == "CANCEL" {
+            self.input(Input::Cancelled);
+            return true;
         }
-        let message = self.phones[at].request(what, words);
-        if what == "ACK" && !words.has("transaction") {
-            return self.input(Input::Acknowledged { leg, message });
+        let Some(message) = self.phones[at].try_request(method, words) else { return false };
+        if method == "ACK" && !words.has("transaction") {
+            self.input(Input::Acknowledged { leg, message });
+            return true;
         }
         let (key, flow) = (ServerKey::of(&message), flow(&self.phones[at]));
-        self.keys.insert(key.clone(), name.to_owned());
+        self.knows_key(&key, name);
         self.input(Input::Request { leg, key, message, flow });
+        true
+    }
+
+    pub(super) fn request_of(&mut self, name: &str, method: &str, words: &Words) -> Message {
+        let at = self.phone_at(name);
+        self.phones[at].try_request(method, words).expect("a request that is one")
+    }
+
+    pub(super) fn knows_key(&mut self, key: &ServerKey, name: &str) {
+        self.keys.insert(key.clone(), name.to_owned());
     }
 
     // ---- outputs ----
@@ -287,7 +311,7 @@ fn of(method: &str) -> Words {
     Words(vec![format!("of={method}")])
 }
 
-fn flow(phone: &Phone) -> Flow {
+pub(super) fn flow(phone: &Phone) -> Flow {
     Flow {
         node: NodeId(1),
         transport: Transport::Udp,

@@ -84,11 +84,6 @@ impl Phone {
         }
     }
 
-    /// The caller's first INVITE.
-    pub(super) fn first_invite(&mut self, words: &Words) -> Message {
-        self.request("INVITE", words)
-    }
-
     /// A response to the last request of a method, or to the first INVITE (`of=first`).
     pub(super) fn response(&self, status: u16, words: &Words) -> Option<Message> {
         let request = match words.value("of").unwrap_or("INVITE") {
@@ -117,7 +112,7 @@ impl Phone {
     }
 
     /// A request of the phone in its dialog; an ACK takes the CSeq of its last INVITE.
-    pub(super) fn request(&mut self, method: &str, words: &Words) -> Message {
+    pub(super) fn try_request(&mut self, method: &str, words: &Words) -> Option<Message> {
         match method {
             "ACK" => {}
             _ if words.has("again") => {}
@@ -143,7 +138,7 @@ impl Phone {
             words.headers(),
             self.body(words),
         );
-        Message::parse(text.into()).unwrap()
+        Message::parse(text.into()).ok()
     }
 
     fn dialog(&self) -> (String, String, String, String) {
