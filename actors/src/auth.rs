@@ -1,10 +1,11 @@
 //! What is answered to a request that was not admitted.
 
-use tandem_sip::digest::challenges;
+use tandem_sip::digest::{Algorithm, challenge, challenges};
 use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::transaction::ServerKey;
 use tandem_switching::admission::Admission;
+use tandem_switching::quirks::takes_sha256;
 
 use crate::endpoint::Serving;
 
@@ -14,9 +15,12 @@ pub(crate) fn deny(serving: &mut Serving, key: &ServerKey, request: &Message, de
         Admission::Admitted(_) => {}
         Admission::Challenged { realm, stale } => {
             let nonce = serving.shared.nonces.issue(&realm, serving.shared.now().cluster.0);
-            let [sha256, md5] = challenges(&realm, &nonce, stale);
+            let offered = match takes_sha256(request.header(Header::UserAgent).unwrap_or_default()) {
+                true => challenges(&realm, &nonce, stale).to_vec(),
+                false => vec![challenge(&realm, &nonce, Algorithm::Md5, stale)],
+            };
             serving.answer(key, request, 401, |r| {
-                r.header(Header::WwwAuthenticate, &sha256).header(Header::WwwAuthenticate, &md5)
+                offered.iter().fold(r, |r, one| r.header(Header::WwwAuthenticate, one))
             });
         }
         Admission::Refused { status, reason } => {

@@ -269,6 +269,10 @@ impl Serving {
 
     /// A request that made a server transaction.
     fn new_request(&mut self, key: ServerKey, message: Message, flow: Flow) {
+        // The method is looked at first (RFC 3261 section 8.2.1), then the dialog.
+        if matches!(message.method(), Method::Other(_)) {
+            return self.answer(&key, &message, 501, |r| r.header(Header::Allow, ALLOW));
+        }
         if message.to().tag().is_some() {
             return self.in_dialog(key, message, flow);
         }

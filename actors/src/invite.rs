@@ -1,5 +1,6 @@
 //! INVITE outside of a dialog: admission, limits, route, ports; then a call of its own.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tandem_media::plan::EndId;
@@ -34,22 +35,32 @@ pub(crate) fn invite(serving: &mut Serving, key: ServerKey, message: Message, fl
         Admission::Admitted(user) => user,
         denied => return auth::deny(serving, &key, &message, denied),
     };
-    let dialled = Uri::parse(message.request_uri()).ok().and_then(|uri| Some(uri.user_text()?.into_owned()));
-    let Some(dialled) = dialled else { return serving.answer(&key, &message, 484, |r| r) };
-    match decide(serving, &view, &user, &dialled, &message) {
+    let Some(dialled) = dialled(&message) else { return serving.answer(&key, &message, 484, |r| r) };
+    match decide(serving, &view, &user, dialled, &message) {
         Ok(route) => begin(serving, key, message, flow, user, route),
         Err((to, cause)) => refuse(serving, &key, &message, &user, to, cause),
     }
+}
+
+/// What the request URI asks for.
+struct Dialled<'a> {
+    number: Cow<'a, str>,
+    host: &'a str,
+}
+
+fn dialled(message: &Message) -> Option<Dialled<'_>> {
+    let uri = Uri::parse(message.request_uri()).ok()?;
+    Some(Dialled { number: uri.user_text()?, host: uri.host })
 }
 
 fn decide(
     serving: &mut Serving,
     view: &State,
     user: &User,
-    dialled: &str,
+    dialled: Dialled<'_>,
     message: &Message,
 ) -> Result<Route, (Party, Cause)> {
-    let to = || Party { number: dialled.to_owned(), name: String::new() };
+    let to = || Party { number: dialled.number.to_string(), name: String::new() };
     let shared = &serving.shared;
     if shared.is_draining() {
         return Err((to(), Cause::NodeShutdown));
@@ -63,7 +74,10 @@ fn decide(
     if !call::is_relayable(message) {
         return Err((to(), Cause::MediaNotAcceptable));
     }
-    route(view, user.tenant, dialled).map_err(|refused| (refused.to, refused.cause))
+    if !routing::is_for(view, user.tenant, dialled.host) {
+        return Err((to(), Cause::UnknownNumber));
+    }
+    route(view, user.tenant, &dialled.number).map_err(|refused| (refused.to, refused.cause))
 }
 
 /// Calls per second are judged here; calls at once are judged here and, for certain, by the log.

@@ -11,6 +11,7 @@ pub mod call;
 #[cfg(test)]
 mod fixture;
 pub mod machine;
+pub mod quirks;
 pub mod refusal;
 pub mod registrar;
 pub mod registration;

@@ -56,6 +56,16 @@ pub fn route(state: &State, tenant: TenantId, dialled: &str) -> Result<Route, No
     Ok(Route { direction: CallDirection::Internal, to, targets })
 }
 
+/// Whether a request URI's host is this tenant's: its domain, or a bare address or name of the switch, as phones write
+/// that know no domain. Another domain, another tenant's too, is a call to outside.
+pub fn is_for(state: &State, tenant: TenantId, host: &str) -> bool {
+    if let Some((owner, _)) = state.tenant_by_domain(host) {
+        return owner == tenant;
+    }
+    let bare = host.trim_matches(['[', ']']);
+    bare.is_empty() || bare.parse::<std::net::IpAddr>().is_ok() || state.nodes.values().any(|n| n.sip_advertise == host)
+}
+
 /// The E.164 form of what was dialled, `None` for an extension or feature code.
 pub fn e164(rules: Option<&DialRules>, dialled: &str) -> Option<String> {
     if dialled.starts_with('+') {
