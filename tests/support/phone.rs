@@ -50,7 +50,8 @@ impl Phone {
 
     /// A phone at an address of its own that uses UDP.
     pub fn at(account: &Account, local: SocketAddrV4, server: SocketAddrV4) -> Phone {
-        let socket = UdpSocket::bind(local).expect("the phone's address");
+        // A child that is just being forked may still hold the address of a phone that is gone.
+        let socket = super::eventually(super::SOON, "the phone's address", || UdpSocket::bind(local).ok());
         Phone::with(account, local, Line::Udp(socket, server))
     }
 
