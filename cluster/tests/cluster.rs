@@ -84,6 +84,7 @@ async fn leader_and_follower_may_die_and_come_back() {
 async fn proposals_under_way_when_the_leader_dies_apply_exactly_once() {
     let mut world = World::three().await;
     world.propose(0, tenant("acme")).await;
+    world.settle().await;
     let leader = world.leader().await;
     let proposer = (leader + 1) % 3;
     let writers: Vec<_> = (0..40_u128)
@@ -115,6 +116,7 @@ async fn proposals_under_way_when_the_leader_dies_apply_exactly_once() {
 async fn a_node_that_fell_far_behind_gets_snapshot_and_archive() {
     let mut world = World::three().await;
     world.propose(0, tenant("acme")).await;
+    world.settle().await;
     let lagging = (world.leader().await + 1) % 3;
     let writer = (lagging + 1) % 3;
     world.kill(lagging).await;
