@@ -188,14 +188,20 @@ impl<W: Workload> World<W> {
 
     fn turn(&mut self, id: NodeId, incarnation: Incarnation) {
         let Some(node) = self.nodes.get(&id).filter(|node| node.is_alive(incarnation)) else { return };
-        if self.is_peace() {
+        let is_peace = self.is_peace();
+        if is_peace && !self.workload.works_in_peace() {
             return;
         }
         if node.announced && node.client.waiting() < 8 {
             // What a node takes for cluster time is a little off.
             let now = node.replica.state.time.plus_ms(self.random.between(0, 60));
-            let view = View { node: id, incarnation, now, state: &node.replica.state };
-            for command in self.workload.turn(view, &mut self.random) {
+            let view =
+                View { node: id, incarnation, steady_ms: self.now_ms, now, state: &node.replica.state };
+            let commands = match is_peace {
+                false => self.workload.turn(view, &mut self.random),
+                true => self.workload.rest(view, &mut self.random),
+            };
+            for command in commands {
                 self.propose(id, command);
             }
         }
@@ -287,7 +293,8 @@ impl<W: Workload> World<W> {
     fn told(&mut self, id: NodeId, applied: &tandem_state::Applied) {
         let Some(node) = self.nodes.get(&id).filter(|node| node.announced) else { return };
         let state = &node.replica.state;
-        let view = View { node: id, incarnation: node.incarnation, now: state.time, state };
+        let (incarnation, steady_ms) = (node.incarnation, self.now_ms);
+        let view = View { node: id, incarnation, steady_ms, now: state.time, state };
         for command in self.workload.applied(view, applied, &mut self.random) {
             self.propose(id, command);
         }

@@ -5,11 +5,15 @@ use std::thread;
 
 use super::*;
 
+mod machines;
+
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 200;
 
+type RunOne = fn(u64, Options) -> Result<Report, Box<Failure>>;
+
 /// Runs seeds on all cores; what failed, in order of seeds, and the sum of what happened.
-fn run_seeds(seeds: u64, options: Options) -> (Vec<Failure>, Vec<Report>) {
+fn run_seeds(seeds: u64, options: Options, run: RunOne) -> (Vec<Failure>, Vec<Report>) {
     let next = AtomicU64::new(1);
     let work = || {
         let (mut failed, mut held) = (Vec::new(), Vec::new());
@@ -47,7 +51,7 @@ fn everything_holds_for_hundreds_of_seeds() {
         assert!(result.is_ok(), "{}", result.unwrap_err());
         return;
     }
-    let (failed, held) = run_seeds(SEEDS, Options::default());
+    let (failed, held) = run_seeds(SEEDS, Options::default(), run);
     for failure in &failed {
         println!("{failure}");
     }

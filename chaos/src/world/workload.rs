@@ -4,6 +4,7 @@
 //! is told that the process died; so the pure machines of calls and registrations can stand behind this trait.
 
 mod calls;
+mod machines;
 mod mixed;
 mod phones;
 
@@ -11,6 +12,7 @@ use tandem_state::{Applied, ClusterTime, Command, Incarnation, NodeId, Outcome, 
 
 use super::history::History;
 use super::random::Random;
+pub use machines::Machines;
 pub use mixed::Mixed;
 
 /// What a node sees when it acts.
@@ -20,6 +22,8 @@ pub struct View<'a> {
     pub node: NodeId,
     /// Its process.
     pub incarnation: Incarnation,
+    /// Simulated milliseconds since the world began: every node's steady clock.
+    pub steady_ms: u64,
     /// Cluster time as it believes; may be a little off in both directions.
     pub now: ClusterTime,
     /// Its replica, which may be behind.
@@ -33,6 +37,17 @@ pub trait Workload {
 
     /// What a node proposes now. Called every few simulated milliseconds once its start was acknowledged.
     fn turn(&mut self, view: View<'_>, random: &mut Random) -> Vec<Command>;
+
+    /// Whether it wants [`Workload::rest`].
+    fn works_in_peace(&self) -> bool {
+        false
+    }
+
+    /// What a node proposes when the working time is over, so that what it had begun can come to its end.
+    fn rest(&mut self, view: View<'_>, random: &mut Random) -> Vec<Command> {
+        let _ = (view, random);
+        Vec::new()
+    }
 
     /// A node's replica applied an entry.
     fn applied(&mut self, view: View<'_>, applied: &Applied, random: &mut Random) -> Vec<Command> {
