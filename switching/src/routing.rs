@@ -63,7 +63,9 @@ pub fn is_for(state: &State, tenant: TenantId, host: &str) -> bool {
         return owner == tenant;
     }
     let bare = host.trim_matches(['[', ']']);
-    bare.is_empty() || bare.parse::<std::net::IpAddr>().is_ok() || state.nodes.values().any(|n| n.sip_advertise == host)
+    bare.is_empty()
+        || bare.parse::<std::net::IpAddr>().is_ok()
+        || state.nodes.values().any(|n| n.sip_advertise == host)
 }
 
 /// The E.164 form of what was dialled, `None` for an extension or feature code.
