@@ -3,6 +3,8 @@
 //! Order of the start: open-files limit, log, cluster (which takes the data directory), pid file, switch, API. The end is the
 //! reverse: no new work, calls ended, files closed.
 
+#[cfg(feature = "faults")]
+mod faults;
 pub(crate) mod first_token;
 mod limits;
 mod logs;
@@ -45,9 +47,13 @@ pub(crate) fn run(config: &Path, log_json: bool) -> anyhow::Result<()> {
     done
 }
 
+/// Bounds of what is measured in seconds: from a flush of a disk to a slow request.
+const BUCKETS_S: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0];
+
 async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let prometheus = PrometheusBuilder::new().install_recorder().context("metrics")?;
+    let prometheus = PrometheusBuilder::new().set_buckets(&BUCKETS_S).context("metrics")?;
+    let prometheus = prometheus.install_recorder().context("metrics")?;
     let api_listener =
         TcpListener::bind(config.api).await.with_context(|| format!("api.listen {}", config.api))?;
     let cluster = Cluster::start(node_config(config)).await;

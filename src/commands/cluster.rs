@@ -105,7 +105,12 @@ pub(super) async fn hash(client: Client, format: Format) -> anyhow::Result<()> {
             let shown = node.hash.clone().or_else(|| node.error.clone()).unwrap_or_default();
             [node.name.clone(), shown]
         });
-        let verdict = if report.equal { "equal" } else { "NOT EQUAL" };
+        let missing = report.nodes.iter().any(|node| node.hash.is_none());
+        let verdict = match (report.equal, missing) {
+            (true, _) => "equal",
+            (false, true) => "not all nodes could be asked,",
+            (false, false) => "NOT EQUAL",
+        };
         table(["NODE", "HASH"], rows) + &format!("{verdict} at log position {}\n", report.position)
     })?;
     let missing: Vec<&str> =

@@ -70,7 +70,8 @@ fn parse(text: &str) -> Result<WantedConfig, (u64, String)> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
-        (line, error.without_snippet().to_string())
+        let why = error.without_snippet().to_string();
+        (line, why.split(" at line ").next().unwrap_or_default().to_owned())
     })
 }
 

@@ -74,7 +74,13 @@ impl Layout {
             return Ok(());
         }
         let todo = "end what uses them (ss -tulpn shows it), or take other addresses: --subnet 127.0.1";
-        Err(refused(format!("in use already: {}", taken.join(", ")), todo))
+        let shown: Vec<String> = taken.iter().take(4).cloned().collect();
+        let more = if taken.len() > shown.len() {
+            format!(" and {} more", taken.len() - shown.len())
+        } else {
+            String::new()
+        };
+        Err(refused(format!("in use already: {}{more}", shown.join(", ")), todo))
     }
 }
 

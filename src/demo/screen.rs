@@ -57,8 +57,12 @@ fn looking(layout: &Layout) -> String {
     let credentials = layout.dir.join("credentials.json");
     let apis: Vec<String> = layout.nodes.iter().map(|node| node.api_url()).collect();
     let first = apis.first().cloned().unwrap_or_default();
+    let program =
+        std::env::current_exe().ok().and_then(|program| Some(program.parent()?.display().to_string()));
+    let path = program.map(|folder| format!("\n  export PATH={folder}:$PATH")).unwrap_or_default();
     let token = format!("sed -n 's/.*\"admin_token\": *\"\\([^\"]*\\)\".*/\\1/p' {}", credentials.display());
     bold("Look at it, in another terminal")
+        + &path
         + &format!("\n  export TANDEM_API={}\n  export TANDEM_TOKEN=$({token})\n", apis.join(","))
         + "  tandem cluster status --watch\n  tandem registrations\n  tandem calls\n  tandem cdrs --layout classic\n"
         + &format!("  curl -s -H \"Authorization: Bearer $TANDEM_TOKEN\" {first}/v1/calls\n")

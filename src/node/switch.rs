@@ -24,6 +24,8 @@ pub(super) struct Switch {
 /// Starts SIP, media and the supervision tree.
 pub(super) async fn start(config: &Config, cluster: &Cluster) -> anyhow::Result<Switch> {
     let running = tandem_actors::start(cluster.clone(), switch_config(config, cluster)).await?;
+    #[cfg(feature = "faults")]
+    tokio::spawn(super::faults::serve(config.data.clone(), running.clone()));
     let shown = Arc::new(Shown { cluster: cluster.clone(), running: running.clone() });
     Ok(Switch { running, shown })
 }

@@ -291,6 +291,19 @@ impl Demo {
     }
 
     /// The text of all nodes' logs.
+    /// Gives the fault switch of a node's test build an order.
+    #[cfg(feature = "faults")]
+    pub fn fault(&self, node: u8, order: &str) -> String {
+        use std::io::{BufRead, BufReader, Write};
+        let socket = self.dir.join(format!("n{node}/data/faults.sock"));
+        let mut stream =
+            std::os::unix::net::UnixStream::connect(socket).expect("a test build with its fault switch");
+        writeln!(stream, "{order}").expect("an order");
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).expect("an answer");
+        answer.trim().to_owned()
+    }
+
     pub fn logs(&self) -> String {
         (1..=3)
             .map(|node| {

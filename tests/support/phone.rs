@@ -144,9 +144,14 @@ impl Phone {
         format!("SIP/2.0/{transport} {};branch=z9hG4bK{};rport", self.local, word())
     }
 
+    /// Where this phone takes sound.
+    pub fn audio(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(*self.local.ip(), 40_000)
+    }
+
     /// The session description of this phone.
     pub fn sdp(&self, direction: &str) -> String {
-        audio_sdp(SocketAddrV4::new(*self.local.ip(), 40_000), 1, direction)
+        audio_sdp(self.audio(), 1, direction)
     }
 
     /// Sends a message; a request other than ACK is repeated over UDP until something comes back.
