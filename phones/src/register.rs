@@ -73,7 +73,8 @@ struct Phone {
     tag: String,
     cseq: u32,
     challenge: Option<Challenge>,
-    answered: bool,
+    /// Challenges answered in this attempt; a stale nonce may cost a second.
+    challenges: u32,
     begun: Option<Instant>,
 }
 
@@ -176,7 +177,7 @@ impl Run<'_> {
             if !self.options.keep_nonce {
                 phone.challenge = None;
             }
-            phone.answered = phone.challenge.is_some();
+            phone.challenges = 0;
             phone.begun = Some(Instant::now());
         }
         self.send(index, contact, expires);
@@ -227,11 +228,8 @@ impl Run<'_> {
                     self.latency.add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
                 }
             }
-            401 | 407
-                if !phone.answered
-                    || message.get("WWW-Authenticate").is_some_and(|c| c.contains("stale=true")) =>
-            {
-                phone.answered = true;
+            401 | 407 if phone.challenges < 2 => {
+                phone.challenges += 1;
                 phone.challenge = Challenge::of(message, self.options.phones.algorithm);
                 match phone.challenge {
                     Some(_) => self.send(owner, contact, expires),

@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: a three-node demo on addresses of its own, phones in Rust, SIPp and baresip, a lossy
 //! wire, and waiting with a deadline instead of sleeping.
-#![allow(dead_code, missing_docs, reason = "each test binary uses a part of it")]
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test binary uses a part of it")]
 
 pub mod baresip;
 pub mod demo;
