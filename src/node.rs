@@ -17,9 +17,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tandem_api::{Api, Limits};
 use tandem_cluster::{Cluster, NodeConfig, Timing};
+use tandem_state::Role;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
@@ -52,7 +53,9 @@ const BUCKETS_S: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let prometheus = PrometheusBuilder::new().set_buckets(&BUCKETS_S).context("metrics")?;
+    let prometheus = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS_S)
+        .context("metrics")?;
     let prometheus = prometheus.install_recorder().context("metrics")?;
     let api_listener =
         TcpListener::bind(config.api).await.with_context(|| format!("api.listen {}", config.api))?;
@@ -60,15 +63,18 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let cluster = cluster.map_err(|error| refused(error.to_string(), start_hint(config)))?;
     let pid_file = pid::PidFile::write(config.folder())?;
     tokio::spawn(first_token::hand_over(config.clone(), cluster.clone()));
-    let switch = switch::start(config, &cluster).await?;
+    let switch = switch::Switch::new(&cluster);
     let api = Api::new(cluster.clone(), switch.for_api(), prometheus.clone(), Limits::default());
     let serving = tokio::spawn(tandem_api::serve(api.clone(), api_listener));
     tokio::spawn(upkeep(prometheus));
     notify::ready();
     tracing::info!(node = %cluster.node_id(), api = %config.api, "running");
 
-    signals.next().await;
-    tracing::info!("stopping: calls are ended; a second signal stops at once");
+    let ended = run_until_ended(config, &cluster, &switch, &mut signals).await;
+    match &ended {
+        Ok(()) => tracing::info!("stopping: calls are ended; a second signal stops at once"),
+        Err(error) => tracing::error!(%error, "this node can't go on"),
+    }
     notify::stopping();
     tokio::spawn(signals.next_ends_all());
     api.stop();
@@ -77,8 +83,35 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     cluster.shutdown().await;
     drop(pid_file);
     tracing::info!("stopped");
-    Ok(())
+    ended
 }
+
+/// Phones are served once the cluster has heard of this start; then until a signal, or a fault of the disk.
+async fn run_until_ended(
+    config: &Config,
+    cluster: &Cluster,
+    switch: &switch::Switch,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    let serve_phones = async {
+        while !cluster.announced(ANNOUNCED_WAIT).await {
+            tracing::warn!("no quorum has heard of this start yet: phones are not served");
+        }
+        if cluster.role() == Role::Full {
+            switch.start(config, cluster).await?;
+            tracing::info!(udp = ?config.sip_udp, tcp = ?config.sip_tcp, "phones are served");
+        }
+        anyhow::Ok(std::future::pending::<()>().await)
+    };
+    tokio::select! {
+        () = signals.next() => Ok(()),
+        reason = cluster.failed() => Err(refused(reason, "the log above says which file; deploy/runbooks says what to do")),
+        served = serve_phones => served,
+    }
+}
+
+/// How often the log says that this node still waits for a quorum.
+const ANNOUNCED_WAIT: Duration = Duration::from_secs(10);
 
 fn node_config(config: &Config) -> NodeConfig {
     NodeConfig {

@@ -1,12 +1,12 @@
 //! The switch of this node: started, shown to the API, stopped.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tandem_actors::HangUpError;
 use tandem_api::{HangupError, HangupFuture};
 use tandem_cluster::Cluster;
-use tandem_state::{Binding, CallId, ClusterTime, Principal};
+use tandem_state::{Binding, CallId, ClusterTime, Principal, Role};
 
 use crate::config::Config;
 
@@ -15,19 +15,9 @@ const CALLS_END: Duration = Duration::from_secs(4);
 /// Calls that one node takes at most; the next is answered 503.
 const CALLS_MAX: usize = 4_000;
 
-/// The running switch.
+/// The switch, which starts once the cluster has heard of this node.
 pub(super) struct Switch {
-    running: tandem_actors::Switch,
     shown: Arc<Shown>,
-}
-
-/// Starts SIP, media and the supervision tree.
-pub(super) async fn start(config: &Config, cluster: &Cluster) -> anyhow::Result<Switch> {
-    let running = tandem_actors::start(cluster.clone(), switch_config(config, cluster)).await?;
-    #[cfg(feature = "faults")]
-    tokio::spawn(super::faults::serve(config.data.clone(), running.clone()));
-    let shown = Arc::new(Shown { cluster: cluster.clone(), running: running.clone() });
-    Ok(Switch { running, shown })
 }
 
 fn switch_config(config: &Config, cluster: &Cluster) -> tandem_actors::Config {
@@ -48,6 +38,20 @@ fn switch_config(config: &Config, cluster: &Cluster) -> tandem_actors::Config {
 }
 
 impl Switch {
+    /// Not started yet.
+    pub(super) fn new(cluster: &Cluster) -> Switch {
+        Switch { shown: Arc::new(Shown { cluster: cluster.clone(), running: OnceLock::new() }) }
+    }
+
+    /// Starts SIP, media and the supervision tree.
+    pub(super) async fn start(&self, config: &Config, cluster: &Cluster) -> anyhow::Result<()> {
+        let running = tandem_actors::start(cluster.clone(), switch_config(config, cluster)).await?;
+        #[cfg(feature = "faults")]
+        tokio::spawn(super::faults::serve(config.data.clone(), running.clone()));
+        self.shown.running.get_or_init(|| running);
+        Ok(())
+    }
+
     /// The switch as the API sees it.
     pub(super) fn for_api(&self) -> Arc<dyn tandem_api::Switch> {
         Arc::clone(&self.shown) as Arc<dyn tandem_api::Switch>
@@ -55,20 +59,23 @@ impl Switch {
 
     /// Takes no new work, ends calls, waits for their CDRs.
     pub(super) async fn stop(self) {
-        self.running.shutdown(CALLS_END).await;
+        if let Some(running) = self.shown.running.get() {
+            running.shutdown(CALLS_END).await;
+        }
     }
 }
 
 struct Shown {
     cluster: Cluster,
-    running: tandem_actors::Switch,
+    running: OnceLock<tandem_actors::Switch>,
 }
 
 impl tandem_api::Switch for Shown {
     fn hangup(&self, call: CallId, by: Principal) -> HangupFuture<'_> {
         Box::pin(async move {
             tracing::info!(%call, ?by, "hang up");
-            self.running.hang_up(call).await.map_err(|error| match error {
+            let running = self.running.get().ok_or(HangupError::NotFound)?;
+            running.hang_up(call).await.map_err(|error| match error {
                 HangUpError::NotFound => HangupError::NotFound,
                 HangUpError::Unreachable(why) => HangupError::Unreachable(why),
                 HangUpError::Refused => HangupError::Refused(error.to_string()),
@@ -77,18 +84,22 @@ impl tandem_api::Switch for Shown {
     }
 
     fn readiness(&self) -> Result<(), String> {
-        let known = self.cluster.view().nodes.contains_key(&self.cluster.node_id());
-        if !known {
-            return Err("the cluster doesn't know this node yet".to_owned());
+        if self.cluster.role() == Role::Witness {
+            return Err("a witness takes no calls".to_owned());
         }
-        self.running.readiness()
+        match self.running.get() {
+            Some(running) => running.readiness(),
+            None => Err("the cluster doesn't know of this start yet".to_owned()),
+        }
     }
 
     fn exact_expiry(&self, binding: &Binding) -> Option<ClusterTime> {
-        self.running.exact_expiry(binding)
+        self.running.get()?.exact_expiry(binding)
     }
 
     fn refresh_gauges(&self) {
-        self.running.refresh_gauges();
+        if let Some(running) = self.running.get() {
+            running.refresh_gauges();
+        }
     }
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tandem_cluster::archive::EventsRead;
 use tandem_cluster::{Feed, FeedItem};
-use tandem_state::{Event, EventId, TenantId};
+use tandem_state::{Event, EventId, State, TenantId};
 use tokio::sync::mpsc;
 use utoipa::IntoParams;
 
@@ -118,6 +118,10 @@ impl Pump {
         loop {
             let item = tokio::select! {
                 item = feed.next() => item.map_err(|_| Over)?,
+                () = tokio::time::sleep(self.api.limits.heartbeat) => {
+                    self.may_read(&self.api.cluster.view())?;
+                    continue;
+                }
                 () = self.api.stopped() => return Err(Over),
                 () = self.to.closed() => return Err(Over),
             };
@@ -152,9 +156,7 @@ impl Pump {
     /// Sends those events that are after the last one and for this reader.
     async fn send_new(&mut self, events: &[Event]) -> Result<(), Over> {
         let view = self.api.cluster.view();
-        if !view.tokens.contains_key(&self.token_id) {
-            return Err(Over);
-        }
+        self.may_read(&view)?;
         for event in events {
             if self.sent.is_some_and(|sent| event.id <= sent) {
                 continue;
@@ -165,6 +167,11 @@ impl Pump {
             }
         }
         Ok(())
+    }
+
+    /// A stream lives no longer than its token.
+    fn may_read(&self, view: &State) -> Result<(), Over> {
+        if view.tokens.contains_key(&self.token_id) { Ok(()) } else { Err(Over) }
     }
 
     async fn send(&self, message: Message) -> Result<(), Over> {
