@@ -101,7 +101,7 @@ async fn run_until_ended(
             switch.start(config, cluster).await?;
             tracing::info!(udp = ?config.sip_udp, tcp = ?config.sip_tcp, "phones are served");
         }
-        anyhow::Ok(std::future::pending::<()>().await)
+        std::future::pending::<anyhow::Result<()>>().await
     };
     tokio::select! {
         () = signals.next() => Ok(()),

@@ -1,5 +1,6 @@
 //! A single-node cluster with its API in this process, and a small HTTP client.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
