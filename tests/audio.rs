@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 use support::baresip::Baresip;
 use support::demo::Demo;
-use support::{SOON, eventually};
+use support::{SOON, eventually, tone};
 
 #[test]
 fn two_phones_at_different_nodes_hear_each_others_tone() {
@@ -36,4 +36,14 @@ fn two_phones_at_different_nodes_hear_each_others_tone() {
     let quality = &cdr["quality"];
     assert_eq!(quality["loss_ppm"], 0, "{cdr}");
     assert!(quality["mos_x100"].as_u64().is_some_and(|mos| mos > 400), "{cdr}");
+}
+
+#[test]
+fn a_tone_is_found_and_another_is_not() {
+    let path = support::scratch("tone-check").join("tone.wav");
+    tone::write(&path, 697.0, 2);
+    let recording = tone::read(&path).expect("a WAV file");
+    assert_eq!(recording.rate, 8000);
+    assert!(recording.share(697.0) > 0.9, "{}", recording.share(697.0));
+    assert!(recording.share(1209.0) < 0.05);
 }

@@ -68,7 +68,12 @@ async fn write(
 }
 
 /// One `etcdserverpb.KV/Put`, to its trailers; a status other than 0 ends the program.
-async fn put(client: &mut SendRequest<Bytes>, endpoint: &str, key: String, bytes: u64) -> Result<(), h2::Error> {
+async fn put(
+    client: &mut SendRequest<Bytes>,
+    endpoint: &str,
+    key: String,
+    bytes: u64,
+) -> Result<(), h2::Error> {
     let request = http::Request::post(format!("http://{endpoint}/etcdserverpb.KV/Put"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")

@@ -30,14 +30,15 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    pub fn start(program: &Path, arguments: &[&str], out: Stdio) -> Guarded {
-        let script = r#""$@" & pid=$!; trap 'kill -TERM $pid' TERM; read -r _; kill -TERM $pid; wait $pid"#;
+    pub fn start(program: &Path, arguments: &[&str], out: Stdio, errors: Stdio) -> Guarded {
+        let script = r#""$@" & pid=$!; trap 'kill -TERM $pid' TERM; read -r _; kill -TERM $pid 2>/dev/null; wait $pid 2>/dev/null"#;
         let mut child = Command::new("bash")
             .args(["-c", script, "guard"])
             .arg(program)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(out)
+            .stderr(errors)
             .spawn()
             .expect("bash");
         let input = child.stdin.take();
@@ -107,7 +108,7 @@ impl Demo {
             (dir.to_string_lossy().into_owned(), dir.join("apply.yaml").to_string_lossy().into_owned());
         let subnet = format!("127.0.{net}");
         let arguments = ["demo", "--dir", &text, "--file", &file, "--subnet", &subnet];
-        let mut process = Guarded::start(&tandem(), &arguments, Stdio::piped());
+        let mut process = Guarded::start(&tandem(), &arguments, Stdio::piped(), Stdio::inherit());
         await_ready(&mut process.child, &dir);
         let credentials = std::fs::read_to_string(dir.join("credentials.json")).expect("credentials.json");
         let credentials: Value = serde_json::from_str(&credentials).expect("credentials.json is JSON");
@@ -286,7 +287,11 @@ impl Demo {
     /// Starts a killed node by hand, as an operator would.
     pub fn restart(&self, node: u8) {
         let config = self.dir.join(format!("n{node}/tandem.toml")).to_string_lossy().into_owned();
-        let started = Guarded::start(&tandem(), &["node", "run", "--config", &config], Stdio::null());
+        let log = self.dir.join(format!("n{node}/by-hand.log"));
+        let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
+        let out = log.try_clone().expect("a log");
+        let arguments = ["node", "run", "--config", &config];
+        let started = Guarded::start(&tandem(), &arguments, out.into(), log.into());
         self.restarted.lock().expect("no panic inside").push(started);
     }
 
