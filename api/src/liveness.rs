@@ -1,4 +1,5 @@
-//! Which members are down, asked of the cluster at most once a second: lists of registrations show it per row.
+//! Whether there is a quorum and which members are down, asked of the cluster at most once a second: lists of
+//! registrations show it per row, `/readyz` and `/metrics` are asked often.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,20 +15,29 @@ const KEPT: Duration = Duration::from_secs(1);
 /// The last answer, and when it was had.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
-    last: Mutex<Option<(Instant, Arc<BTreeSet<NodeId>>)>>,
+    last: Mutex<Option<(Instant, Arc<Members>)>>,
+}
+
+/// How the members are.
+#[derive(Debug)]
+pub(crate) struct Members {
+    /// A quorum of voters answers.
+    pub(crate) quorum: bool,
+    /// Those that don't answer.
+    pub(crate) down: BTreeSet<NodeId>,
 }
 
 impl Liveness {
-    /// The members that don't answer.
-    pub(crate) async fn down(&self, cluster: &Cluster) -> Arc<BTreeSet<NodeId>> {
+    /// How the members are, as of a second ago at most.
+    pub(crate) async fn members(&self, cluster: &Cluster) -> Arc<Members> {
         let mut last = self.last.lock().await;
-        if let Some((_, down)) = last.as_ref().filter(|(at, _)| at.elapsed() < KEPT) {
-            return Arc::clone(down);
+        if let Some((_, members)) = last.as_ref().filter(|(at, _)| at.elapsed() < KEPT) {
+            return Arc::clone(members);
         }
-        let nodes = cluster.status().await.nodes;
-        let down = nodes.iter().filter(|node| node.state == MemberState::Down).map(|node| node.id).collect();
-        let down = Arc::new(down);
-        *last = Some((Instant::now(), Arc::clone(&down)));
-        down
+        let status = cluster.status().await;
+        let down = status.nodes.iter().filter(|node| node.state == MemberState::Down).map(|node| node.id);
+        let members = Arc::new(Members { quorum: status.quorum, down: down.collect() });
+        *last = Some((Instant::now(), Arc::clone(&members)));
+        members
     }
 }

@@ -23,11 +23,13 @@ pub(crate) fn describe() {
     describe_gauge!("tandem_state_registrations", "Registrations in the cluster, by tenant");
     describe_gauge!("tandem_node_calls", "Calls that this node owns");
     describe_gauge!("tandem_node_registrations", "Registrations whose way to the phone this node holds");
+    describe_gauge!("tandem_quorum", "1 while a quorum of nodes answers");
+    describe_gauge!("tandem_members_down", "Members that don't answer this node");
     describe_gauge!("tandem_ready", "1 while this node may take calls");
 }
 
 /// Brings the gauges up to date, just before they are read.
-pub(crate) fn refresh(api: &Api) {
+pub(crate) async fn refresh(api: &Api) {
     let view = api.cluster.view();
     let own = api.cluster.node_id();
     for (id, tenant) in &view.tenants {
@@ -41,7 +43,10 @@ pub(crate) fn refresh(api: &Api) {
     gauge!("tandem_node_calls").set(whole(calls));
     gauge!("tandem_node_registrations").set(whole(registrations));
     gauge!("tandem_state_position").set(u32::try_from(view.position).unwrap_or(u32::MAX));
-    gauge!("tandem_ready").set(u32::from(api.switch.readiness().is_ok()));
+    let members = api.liveness.members(&api.cluster).await;
+    gauge!("tandem_quorum").set(u32::from(members.quorum));
+    gauge!("tandem_members_down").set(whole(members.down.len()));
+    gauge!("tandem_ready").set(u32::from(members.quorum && api.switch.readiness().is_ok()));
     let open = api.limits.streams_max.saturating_sub(api.streams.available_permits());
     gauge!("tandem_api_streams").set(whole(open));
     api.switch.refresh_gauges();

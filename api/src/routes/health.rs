@@ -29,6 +29,9 @@ pub(crate) async fn readyz(api: Shared) -> Result<Answer<Health>, Problem> {
         return Err(Problem::unavailable("the node is stopping"));
     }
     api.switch.readiness().map_err(Problem::unavailable)?;
+    if !api.liveness.members(&api.cluster).await.quorum {
+        return Err(Problem::unavailable("no quorum of nodes answers"));
+    }
     Ok(Answer::ok(api.cluster.view().position, Health { status: "ok" }))
 }
 
@@ -36,7 +39,7 @@ pub(crate) async fn readyz(api: Shared) -> Result<Answer<Health>, Problem> {
 #[utoipa::path(get, path = "/metrics", tag = "health", security(()),
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(crate) async fn metrics(api: Shared) -> Response {
-    crate::metrics::refresh(&api);
+    crate::metrics::refresh(&api).await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.prometheus.render())
         .into_response()
 }

@@ -47,10 +47,10 @@ async fn read(api: &Api, session: &Session, tenant: Option<TenantId>, page: &Pag
     let following = session.view.bindings.range((from, Bound::Unbounded));
     let following = following.take_while(|((of, ..), _)| tenant.is_none_or(|tenant| *of == tenant));
     let (found, next_cursor) = page.cut(following, |(place, _)| (*place).clone())?;
-    let down = api.liveness.down(&api.cluster).await;
+    let members = api.liveness.members(&api.cluster).await;
     let show = |binding: &Binding| {
         let exact = api.switch.exact_expiry(binding);
-        RegistrationView::of(&session.view, binding, exact, down.contains(&binding.spec.flow.node))
+        RegistrationView::of(&session.view, binding, exact, members.down.contains(&binding.spec.flow.node))
     };
     let items = found.into_iter().map(|(_, binding)| show(binding)).collect();
     Ok(session.answer(List { items, next_cursor }))
