@@ -54,9 +54,7 @@ impl CallPorts {
             if let Some(Err(refusal)) = &outcome {
                 tracing::info!(%call, ?what, %refusal, "the log refused");
             }
-            if slot.send(call::Input::Proposed { what, outcome }).is_err() {
-                tracing::error!(%call, "the call's inbox is full");
-            }
+            slot.answer(call::Input::Proposed { what, outcome });
         });
     }
 
@@ -66,7 +64,7 @@ impl CallPorts {
         tokio::spawn(async move {
             let counters = tokio::time::timeout(COUNTERS_WAIT, closing).await.ok().flatten();
             let quality = counters.map(|counters| figures(&counters)).unwrap_or_default();
-            let _ = slot.send(call::Input::MediaFigures(quality));
+            slot.answer(call::Input::MediaFigures(quality));
         });
     }
 
@@ -109,7 +107,7 @@ impl Ports<Registration> for RegistrationPorts {
         let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(slot));
         tokio::spawn(async move {
             let outcome = shared.propose(command).await;
-            let _ = slot.send(registration::Input::Proposed(outcome));
+            slot.answer(registration::Input::Proposed(outcome));
         });
     }
 }

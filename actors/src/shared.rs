@@ -10,6 +10,7 @@ use bytes::Bytes;
 use ractor::ActorRef;
 use tandem_cluster::Cluster;
 use tandem_sip::digest::NonceKey;
+use tandem_state::command::IdempotencyKey;
 use tandem_state::{
     Binding, CallId, Cause, ClusterTime, Command, Flow, LegId, NodeId, Outcome, Principal, TenantId,
 };
@@ -322,7 +323,8 @@ impl Shared {
 
     /// Proposes for this node; `None` when the outcome is not known.
     pub(crate) async fn propose(&self, command: Command) -> Option<Outcome> {
-        match self.cluster.propose(Principal::Node(self.node), None, command).await {
+        let once = once(&command);
+        match self.cluster.propose(Principal::Node(self.node), once, command).await {
             Ok(committed) => Some(committed.outcome),
             Err(error) => {
                 tracing::warn!(%error, "a proposal has no outcome");
@@ -374,6 +376,12 @@ impl Shared {
             }
         });
     }
+}
+
+/// A refused call has no row that would tell a repeat from the first: its id is the key under which it applies once.
+fn once(command: &Command) -> Option<IdempotencyKey> {
+    let Command::RefuseCall { refused, .. } = command else { return None };
+    Some(IdempotencyKey { key: format!("refused {}", refused.id), body_hash: [0; 32] })
 }
 
 /// How often the end of an abandoned call is proposed.

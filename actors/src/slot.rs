@@ -59,6 +59,13 @@ impl<M: Machine> Slot<M> {
         Ok(())
     }
 
+    /// Queues the answer to something that the machine asked for: never refused, as the machine waits for it, and
+    /// bounded by what it asked.
+    pub(crate) fn answer(&self, input: M::Input) {
+        lock(&self.inbox).push_back(input);
+        self.wake();
+    }
+
     /// Wakes the actor if there is one; if not, its successor looks at the inbox first thing.
     pub(crate) fn wake(&self) {
         if let Some(actor) = lock(&self.actor).as_ref() {
