@@ -41,8 +41,8 @@ chaos: ## real processes, killed under load (one end-to-end test binary)
 bench: ## figures beside Kamailio, rtpengine and etcd, into FIGURES.md (BENCH_QUICK=1: a short run)
 	@deploy/install/build.sh
 	@deploy/install/bench.sh
-	$(CARGO) build --release --bin tandem -p tandem -p tandem-phones --bin tandem-phones
-	$(CARGO) build --release -p tandem-cluster --example commits
+	$(CARGO) build --release -p tandem -p tandem-phones --bins
+	$(CARGO) build --release -p tandem-phones -p tandem-cluster --example etcd_commits --example commits
 	@bench/run.sh
 
 fmt: ## format the code

@@ -49,7 +49,7 @@ say() { echo "bench: $*" >&2; }
 note() { printf '%s\t%s\n' "$1" "$2" >>"$rows"; }
 median() { awk -F'\t' -v row="$1" '$1 == row { print $2 }' "$rows" | sort -g | awk '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)]; else print "-" }'; }
 # take JSON ROW FIELD: notes a field of a result.
-take() { note "$2" "$(jq -r "$3 // \"-\"" <<<"$1")"; }
+take() { note "$2" "$(jq -r "($3) // \"-\"" <<<"$1")"; }
 sound() { # sound WHO JSON: complains of a run that isn't clean
     jq -e '.failed == 0 and (.surprises | length) == 0' <<<"$2" >/dev/null || say "$1 was not clean: $(jq -c '{failed, failures, surprises}' <<<"$2")"
 }
@@ -209,10 +209,11 @@ bench_commits() {
             take "$one" "commits/$writers/etcd" .commits_per_second
         done
         stop "$etcd"
+        say "commits, Tandem, round $round"
+        rm -rf "$work/commits"
+        one=$("$bin/examples/commits" $commit_s "$work/commits")
         for writers in 1 16 256; do
-            say "commits, Tandem, $writers writers, round $round"
-            one=$("$bin/examples/commits" --dir "$work/commits" --writers $writers --seconds $commit_s --bytes 200)
-            take "$one" "commits/$writers/tandem" .commits_per_second
+            take "$one" "commits/$writers/tandem" ".steps[] | select(.writers == $writers) | .commits_per_s"
         done
     done
 }

@@ -1,5 +1,6 @@
 //! Nodes die by SIGKILL while registrations and calls keep coming. What was acknowledged is on all nodes afterwards, the
 //! others serve again within two seconds, and the dead come back.
+#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "a test may panic, and tells its figures")]
 
 mod support;
 
