@@ -42,7 +42,12 @@ stop() { # stop PID: asks, and insists after ten seconds
     kill -KILL "$1" 2>/dev/null
     wait "$1" 2>/dev/null
 }
-trap 'for p in "${started[@]}"; do stop "$p"; done' EXIT
+ending() {
+    for p in "${started[@]}"; do stop "$p"; done
+    rm -rf "$work/cluster" "$work/etcd" "$work/commits"
+}
+trap ending EXIT
+trap 'exit 130' INT TERM
 say() { echo "bench: $*" >&2; }
 
 # note ROW VALUE: one measured value; the median of a row's values is shown.
