@@ -14,7 +14,8 @@ fn an_answered_call_without_any_media_ends_for_both_with_that_cause() {
     for node in 1..=3 {
         let file = dir.join(format!("n{node}/tandem.toml"));
         let config = std::fs::read_to_string(&file).expect("the node's config");
-        std::fs::write(&file, config.replace("[rtp]\n", "[rtp]\nno_media_s = 3\n")).expect("the node's config");
+        std::fs::write(&file, config.replace("[rtp]\n", "[rtp]\nno_media_s = 3\n"))
+            .expect("the node's config");
     }
     demo = Demo::start_again(27, dir);
 
@@ -33,5 +34,9 @@ fn an_answered_call_without_any_media_ends_for_both_with_that_cause() {
     callee.ended(&inc);
     demo.await_no_calls(&a);
     let cdr = demo.cdr(&a, &b.number);
-    assert_eq!((cdr["status"].as_str(), cdr["cause"].as_str()), (Some("answered"), Some("no_media")), "{cdr}");
+    assert_eq!(
+        (cdr["status"].as_str(), cdr["cause"].as_str()),
+        (Some("answered"), Some("no_media")),
+        "{cdr}"
+    );
 }
