@@ -27,6 +27,8 @@ pub struct Phone {
     repeating: Option<(Vec<u8>, Instant, Duration)>,
     call_id: String,
     cseq: u32,
+    began: Instant,
+    history: VecDeque<String>,
 }
 
 /// One call as this phone sees it.
@@ -72,6 +74,8 @@ impl Phone {
             repeating: None,
             call_id: word(),
             cseq: 0,
+            began: Instant::now(),
+            history: VecDeque::new(),
         }
     }
 
@@ -158,15 +162,39 @@ impl Phone {
     pub fn send(&mut self, message: &Message) {
         let bytes = message.to_bytes();
         self.write(&bytes);
-        let repeats =
-            message.method().is_some_and(|method| method != "ACK") && matches!(self.line, Line::Udp(..));
-        if repeats {
-            self.repeating =
-                Some((bytes, Instant::now() + Duration::from_millis(500), Duration::from_millis(500)));
+        if message.method().is_some_and(|method| method != "ACK") {
+            self.repeat_until_heard(bytes);
+        }
+    }
+
+    /// Over UDP a request goes out again until a response comes, and a 2xx until its ACK.
+    fn repeat_until_heard(&mut self, bytes: Vec<u8>) {
+        if matches!(self.line, Line::Udp(..)) {
+            let interval = Duration::from_millis(500);
+            self.repeating = Some((bytes, Instant::now() + interval, interval));
+        }
+    }
+
+    /// The last messages sent and received, for the reader of a failure.
+    pub fn history(&self) -> String {
+        self.history.iter().map(|line| format!("  {}: {line}\n", self.account.number)).collect()
+    }
+
+    fn remember(&mut self, arrow: &str, message: &Message) {
+        let (call_id, branch) = (message.get("Call-ID").unwrap_or("-"), message.branch().unwrap_or("-"));
+        let cseq = message.get("CSeq").unwrap_or("-");
+        let line =
+            format!("{:?} {arrow} {} | {cseq} | {call_id} | {branch}", self.began.elapsed(), message.start);
+        self.history.push_back(line);
+        if self.history.len() > 30 {
+            self.history.pop_front();
         }
     }
 
     fn write(&mut self, bytes: &[u8]) {
+        if let Some(message) = Message::parse(bytes) {
+            self.remember("->", &message);
+        }
         match &mut self.line {
             Line::Udp(socket, server) => drop(socket.send_to(bytes, *server)),
             Line::Tcp(stream, _) => drop(stream.write_all(bytes)),
@@ -311,8 +339,19 @@ impl Phone {
             .with("Contact", &other.contact())
             .with_sdp(&other.sdp("sendrecv"));
         other.respond(&inc.invite, &ok);
+        other.repeat_until_heard(ok.to_bytes());
         inc.leg.phase = Phase::Up;
-        let answer = self.next(within, |m| is_final(m, &invite)).ok_or_else(|| none("answer"))?;
+        let deadline = Instant::now() + within;
+        let answer = loop {
+            if let Some(answer) = self.next(Duration::from_millis(5), |m| is_final(m, &invite)) {
+                break answer;
+            }
+            if Instant::now() > deadline {
+                return Err(format!("no answer\n{}{}", self.history(), other.history()));
+            }
+            other.receive();
+            other.repeat();
+        };
         if answer.status() != Some(200) {
             self.acknowledge_failure(&Call { leg, invite }, &answer);
             return Err(answer.start);
@@ -360,6 +399,9 @@ impl Phone {
             response = response.with("Contact", &self.contact()).with_sdp(sdp);
         }
         self.respond(&call.invite, &response);
+        if (200..300).contains(&status) {
+            self.repeat_until_heard(response.to_bytes());
+        }
         if status >= 200 {
             call.leg.phase = Phase::Up;
         }
@@ -515,6 +557,7 @@ impl Phone {
     }
 
     fn take(&mut self, message: Message) {
+        self.remember("<-", &message);
         if message.method() == Some("OPTIONS") {
             return self.reply(&message, 200, "OK");
         }
