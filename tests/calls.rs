@@ -389,8 +389,8 @@ fn talk(ends: [(std::net::SocketAddrV4, std::net::SocketAddrV4); 2], time: Durat
                     }
                     std::thread::sleep(next.saturating_duration_since(Instant::now()));
                     next += Duration::from_millis(20);
-                    let mut packet = vec![0x80, 0, 0, 0];
-                    packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+                    let mut packet = vec![0x80, 0];
+                    packet.extend_from_slice(&sequence.to_be_bytes());
                     packet.extend_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
                     packet.extend_from_slice(&[0xca, 0xfe, 0xba, 0xbe]);
                     packet.extend_from_slice(&[0x55; 160]);
@@ -469,4 +469,38 @@ fn a_panic_in_a_calls_actor_is_not_heard_and_the_call_can_still_be_held_and_ende
         "{cdr}"
     );
     assert!(cdr["billed_s"].as_u64().is_some_and(|seconds| (4..=8).contains(&seconds)), "{cdr}");
+}
+
+#[test]
+fn a_register_is_answered_with_the_time_that_it_was_granted_also_when_it_is_a_refresh() {
+    let account = DEMO.account();
+    let mut phone = Phone::new(&DEMO, &account, 1);
+    for _ in 0..2 {
+        let contact = phone.contact();
+        let response = phone.register_as(&contact, 60);
+        assert_eq!(response.status(), Some(200));
+        let granted = response.get("Contact").unwrap_or_default().to_owned();
+        assert!(granted.contains("expires=60"), "{granted}");
+    }
+}
+
+#[test]
+fn a_bye_from_a_stranger_who_knows_the_tag_alone_ends_no_call() {
+    let (mut caller, mut out, mut callee, inc) = talking();
+    let account = DEMO.account();
+    let mut stranger = Phone::new(&DEMO, &account, 1);
+    let tag =
+        inc.invite.get("From").and_then(|from| from.split("tag=").nth(1)).unwrap_or_default().to_owned();
+    let bye = support::phone::Message::request("BYE", &format!("sip:{tag}@{}", account.domain))
+        .with("Via", &stranger.via())
+        .with("Max-Forwards", "70")
+        .with("From", "<sip:evil@acme.example>;tag=evil")
+        .with("To", &format!("<sip:101@acme.example>;tag={tag}"))
+        .with("Call-ID", "evil")
+        .with("CSeq", "70000 BYE");
+    stranger.send(&bye);
+    let answer = stranger.next(SOON, |m| m.status().is_some_and(|s| s >= 200)).expect("an answer");
+    assert_eq!(answer.status(), Some(481), "{}", answer.start);
+    caller.hang_up(&mut out);
+    callee.ended(&inc);
 }

@@ -319,7 +319,8 @@ impl Serving {
             }
             timer.abort();
         }
-        let wait = Duration::from_millis(deadline.saturating_sub(self.shared.now().steady_ms));
+        let wait = deadline.saturating_sub(self.shared.now().steady_ms).max(TIMER_GRAIN_MS);
+        let wait = Duration::from_millis(wait);
         let actor = myself.clone();
         let timer = tokio::spawn(async move {
             tokio::time::sleep(wait).await;
@@ -328,6 +329,9 @@ impl Serving {
         self.timer = Some((deadline, timer));
     }
 }
+
+/// Transaction timers that are due within this are served by one wake-up; T1 is a hundred times as long.
+const TIMER_GRAIN_MS: u64 = 5;
 
 /// What this switch takes outside of dialogs.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";

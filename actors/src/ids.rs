@@ -1,36 +1,30 @@
-//! Ids of this node: its own id above, a counter with a random start below, so that no two nodes or runs meet.
-
-use std::sync::atomic::{AtomicU64, Ordering};
+//! Ids of this node: its own id above, 64 random bits below. Leg ids stand in tags, and who can name a tag can speak in
+//! its dialog, so they must not be guessed from others: they come from the kernel's generator.
 
 use tandem_state::{CallId, InteractionId, LegId, NodeId};
 
 /// Draws ids.
 pub(crate) struct Ids {
     node: NodeId,
-    key: u64,
-    next: AtomicU64,
 }
 
 impl Ids {
-    /// For a node, with 16 random bytes.
-    pub(crate) fn new(node: NodeId, random: [u8; 16]) -> Self {
-        let random = u128::from_le_bytes(random);
-        let low = |value: u128| u64::try_from(value & u128::from(u64::MAX)).unwrap_or(0);
-        Ids { node, key: low(random >> 64) | 1, next: AtomicU64::new(low(random)) }
+    /// For a node.
+    pub(crate) fn new(node: NodeId) -> Self {
+        Ids { node }
+    }
+
+    fn random() -> u64 {
+        getrandom::u64().expect("the kernel has randomness once the machine is up")
     }
 
     fn draw(&self) -> u128 {
-        // A bijection of the counter: unique, and nobody who sees one id can name the next.
-        let count = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut mixed = count.wrapping_mul(self.key);
-        mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed ^= mixed >> 29;
-        (u128::from(self.node.0) << 64) | u128::from(mixed)
+        (u128::from(self.node.0) << 64) | u128::from(Self::random())
     }
 
     /// A secret number for tables whose keys are chosen by strangers.
     pub(crate) fn seed(&self) -> u64 {
-        self.key
+        Self::random()
     }
 
     pub(crate) fn call(&self) -> CallId {
@@ -57,7 +51,7 @@ mod tests {
 
     #[test]
     fn ids_differ_and_name_their_node() {
-        let ids = Ids::new(NodeId(7), [3; 16]);
+        let ids = Ids::new(NodeId(7));
         let drawn: std::collections::BTreeSet<LegId> = (0..10_000).map(|_| ids.leg()).collect();
         assert_eq!(drawn.len(), 10_000);
         assert!(drawn.iter().all(|leg| drawn_by(*leg) == NodeId(7)));

@@ -8,7 +8,7 @@ use tandem_sip::transaction::ServerKey;
 use tandem_state::{Binding, ClusterTime, Flow, Refusal};
 use tandem_switching::admission::{Admission, User, authenticate};
 use tandem_switching::registrar::{self, Change, Plan, Source};
-use tandem_switching::registration::Input;
+use tandem_switching::registration::{BindingId, Input};
 
 use crate::auth;
 use crate::endpoint::{Order, Serving, build};
@@ -35,7 +35,7 @@ pub(crate) fn register(serving: &mut Serving, key: ServerKey, message: Message, 
         }
     };
     if changes.iter().all(|change| refreshed(&shared, change)) {
-        let response = accepted(&shared, &user, &message);
+        let response = accepted(&shared, &user, &message, &granted(&changes));
         let now_ms = now.steady_ms;
         if let Some(response) = response {
             serving.respond(now_ms, &key, response);
@@ -44,7 +44,7 @@ pub(crate) fn register(serving: &mut Serving, key: ServerKey, message: Message, 
     }
     tokio::spawn(async move {
         let response = match carry_out_anew(&shared, &user, &message, &flow, changes).await {
-            Ok(()) => accepted(&shared, &user, &message),
+            Ok(granted) => accepted(&shared, &user, &message, &granted),
             Err(failed) => failed.response(&shared, &message),
         };
         if let Some(message) = response {
@@ -60,11 +60,12 @@ async fn carry_out_anew(
     message: &Message,
     flow: &Flow,
     mut changes: Vec<Change>,
-) -> Result<(), Failed> {
+) -> Result<Vec<Granted>, Failed> {
     for _ in 0..PLANS_MAX {
+        let granted = granted(&changes);
         match carry_out(shared, changes).await {
             Err(Failed::Refused(Refusal::NoBinding | Refusal::StaleRevision { .. })) => {}
-            done => return done,
+            done => return done.map(|()| granted),
         }
         let source = Source { user, flow, node_epoch: shared.cluster.node_epoch() };
         match registrar::plan(&shared.cluster.view(), shared.now(), &shared.bounds, &source, message) {
@@ -77,6 +78,19 @@ async fn carry_out_anew(
 
 /// How often a REGISTER is planned before its phone has to ask again.
 const PLANS_MAX: u32 = 3;
+
+/// What this REGISTER grants: the actors hear of it at the same time, so they are not asked.
+type Granted = (BindingId, u32);
+
+fn granted(changes: &[Change]) -> Vec<Granted> {
+    let granted = |change: &Change| match change {
+        Change::Refresh { id, expires_s } | Change::Bind { id, expires_s, .. } => {
+            Some((id.clone(), *expires_s))
+        }
+        Change::Unbind { .. } => None,
+    };
+    changes.iter().filter_map(granted).collect()
+}
 
 /// A refresh that changes nothing is told to its actor and costs no log entry; anything else is left to the log.
 fn refreshed(shared: &Shared, change: &Change) -> bool {
@@ -140,13 +154,16 @@ async fn commit(shared: &Shared, command: tandem_state::Command) -> Result<tande
 }
 
 /// 200 with every binding of the address of record (RFC 3261 section 10.3 step 8).
-fn accepted(shared: &Shared, user: &User, request: &Message) -> Option<Message> {
+fn accepted(shared: &Shared, user: &User, request: &Message, granted: &[Granted]) -> Option<Message> {
     let view = shared.cluster.view();
     let now = shared.now().cluster;
-    let bindings: Vec<(Binding, ClusterTime)> = view
-        .bindings_of(user.tenant, &user.party.number)
-        .map(|binding| (binding.clone(), shared.exact_expiry(binding).unwrap_or(binding.spec.expires)))
-        .collect();
+    let expires = |binding: &Binding| {
+        let now_granted = granted.iter().find(|(id, _)| id.key == binding.spec.key);
+        let granted = now_granted.map(|(_, seconds)| now.plus_ms(u64::from(*seconds) * 1_000));
+        granted.or_else(|| shared.exact_expiry(binding)).unwrap_or(binding.spec.expires)
+    };
+    let bound = view.bindings_of(user.tenant, &user.party.number);
+    let bindings: Vec<(Binding, ClusterTime)> = bound.map(|b| (b.clone(), expires(b))).collect();
     let contacts = registrar::contact_values(&bindings, now);
     build(shared, request, 200, |r| contacts.iter().fold(r, |r, contact| r.header(Header::Contact, contact)))
 }

@@ -62,9 +62,6 @@ pub enum StartError {
     /// The supervision tree did not come up.
     #[error("the supervision tree did not start: {0}")]
     Actors(#[from] ractor::SpawnErr),
-    /// No randomness.
-    #[error("the system gives no random bytes")]
-    NoRandomness,
 }
 
 /// Why a call was not hung up.
@@ -93,8 +90,6 @@ pub struct Switch {
 
 /// Starts SIP, RTP and the supervision tree on a node of a cluster.
 pub async fn start(cluster: Cluster, config: Config) -> Result<Switch, StartError> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|_| StartError::NoRandomness)?;
     let rtp = RtpConfig {
         listen: config.rtp_listen,
         advertise: config.rtp_advertise,
@@ -106,7 +101,7 @@ pub async fn start(cluster: Cluster, config: Config) -> Result<Switch, StartErro
     let sip = SipConfig { udp: config.udp, tcp: config.tcp, limits: Default::default() };
     let (transport, sockets) = SipTransport::bind(sip).map_err(StartError::Sip)?;
     let shared = Arc::new(Shared::new(Parts {
-        ids: Ids::new(cluster.node_id(), random),
+        ids: Ids::new(cluster.node_id()),
         cluster,
         transport,
         media,

@@ -165,7 +165,12 @@ async fn promote_learners(node: &Node) {
         return;
     }
     let last = metrics.last_log_index.unwrap_or(0);
+    let known = node.shared.view.load();
     for learner in membership.learner_ids() {
+        // One whose name is another's was refused, and never votes.
+        if !known.nodes.contains_key(&NodeId(learner)) {
+            continue;
+        }
         let matched = metrics.replication.as_ref().and_then(|all| all.get(&learner).copied().flatten());
         if matched.is_none_or(|matched| matched.index + CAUGHT_UP < last) {
             continue;

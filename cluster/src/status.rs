@@ -17,7 +17,7 @@ pub struct Status {
     pub leader: Option<String>,
     /// Whether a quorum of voters answers.
     pub quorum: bool,
-    /// What may be lost without losing the quorum, by the present membership with all members up.
+    /// What may be lost without losing the quorum, by the present membership and who of it is up now.
     pub survives: Survives,
     /// All members, by name.
     pub nodes: Vec<NodeStatus>,

@@ -37,13 +37,15 @@ impl Node {
             .collect();
         nodes.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         let up = nodes.iter().filter(|node| voters.contains(&node.id) && node.rtt_ms.is_some()).count();
-        let sites = voters.iter().map(|id| view.nodes.get(id).map_or("", |record| &record.site));
+        let site = |id: &NodeId| view.nodes.get(id).map_or("", |record| &record.site);
+        let is_up = |id: &NodeId| nodes.iter().any(|node| node.id == *id && node.rtt_ms.is_some());
+        let survives = survives(voters.iter().map(|id| (site(id), is_up(id))));
         Status {
             cluster_id: self.identity.cluster,
             generation: self.identity.generation,
             leader: leader.map(|id| self.name_of(&view, id)),
             quorum: leader.is_some() && up > voters.len() / 2,
-            survives: survives(sites),
+            survives,
             nodes,
         }
     }
@@ -141,16 +143,19 @@ fn leader_of(answers: &[(NodeId, Option<Pong>, f64)], voters: &[NodeId]) -> Opti
     (named > voters.len() / 2).then_some(leader)
 }
 
-fn survives<'a>(sites: impl Iterator<Item = &'a str>) -> Survives {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for site in sites {
-        *counts.entry(site.to_owned()).or_default() += 1;
+/// From each voter's site and whether it is up: what may be lost *now*, on top of what is lost already.
+fn survives<'a>(voters: impl Iterator<Item = (&'a str, bool)>) -> Survives {
+    let mut up_by_site: BTreeMap<String, usize> = BTreeMap::new();
+    let mut count = 0;
+    for (site, up) in voters {
+        count += 1;
+        *up_by_site.entry(site.to_owned()).or_default() += usize::from(up);
     }
-    let voters: usize = counts.values().sum();
-    let stands = |lost: usize| voters.saturating_sub(lost) > voters / 2;
+    let up: usize = up_by_site.values().sum();
+    let stands = |lost: usize| up.saturating_sub(lost) > count / 2;
     Survives {
-        any_one_node: voters > 0 && stands(1),
-        site: counts.into_iter().map(|(site, count)| (site, stands(count))).collect(),
+        any_one_node: stands(1),
+        site: up_by_site.into_iter().map(|(site, lost)| (site, stands(lost))).collect(),
     }
 }
 
@@ -172,15 +177,22 @@ mod tests {
 
     #[test]
     fn three_nodes_on_two_sites_survive_a_node_and_the_smaller_site() {
-        let survives = survives(["east", "east", "west"].into_iter());
+        let survives = survives([("east", true), ("east", true), ("west", true)].into_iter());
         assert!(survives.any_one_node);
+        assert_eq!(survives.site, BTreeMap::from([("east".to_owned(), false), ("west".to_owned(), true)]));
+    }
+
+    #[test]
+    fn with_a_node_down_three_survive_nothing_more_but_the_site_that_is_down_already() {
+        let survives = survives([("east", true), ("east", true), ("west", false)].into_iter());
+        assert!(!survives.any_one_node);
         assert_eq!(survives.site, BTreeMap::from([("east".to_owned(), false), ("west".to_owned(), true)]));
     }
 
     #[test]
     fn two_nodes_survive_nothing() {
         assert_eq!(
-            survives(["east", "west"].into_iter()),
+            survives([("east", true), ("west", true)].into_iter()),
             Survives {
                 any_one_node: false,
                 site: BTreeMap::from([("east".to_owned(), false), ("west".to_owned(), false)]),

@@ -178,7 +178,9 @@ fn take_attempts(call: &mut Call, attempts: &[Attempt], now: ClusterTime) {
 
 fn take_phase(call: &mut Call, phase: Option<CallPhase>, now: ClusterTime) {
     // A note of ringing that was overtaken by the answer's checkpoint takes nothing back.
-    let Some(phase) = phase.filter(|phase| *phase >= CallPhase::Answered || call.answer.is_none()) else { return };
+    let Some(phase) = phase.filter(|phase| *phase >= CallPhase::Answered || call.answer.is_none()) else {
+        return;
+    };
     call.phase = phase;
     if phase >= CallPhase::Answered && call.answer.is_none() {
         call.answer = Some(now);

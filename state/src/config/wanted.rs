@@ -16,10 +16,10 @@ pub struct WantedConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenants: Option<Vec<WantedTenant>>,
     /// Comes with outside calls.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trunks: Option<NotYet>,
     /// Comes with money.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_decks: Option<NotYet>,
 }
 
@@ -51,7 +51,7 @@ pub struct WantedTenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numbers: Option<Vec<NumberConfig>>,
     /// Comes with money.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<NotYet>,
 }
 
@@ -97,7 +97,7 @@ pub struct WantedExtension {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// In clear; turned into digests by [`WantedConfig::hash_passwords`] and never exported.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
     /// In place of `password`. With neither, a known extension keeps its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,8 +120,15 @@ pub struct WantedDigests {
 }
 
 /// A part of the file that this release does not carry out; reading it is fine, applying it is refused by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotYet;
+
+/// As something that is there, so that it is refused wherever it arrives.
+impl Serialize for NotYet {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(true)
+    }
+}
 
 impl<'de> Deserialize<'de> for NotYet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -120,7 +120,7 @@ impl Call {
     /// The ACK to a 2xx of ours; with a delayed offer it carries the answer that the other side waits for.
     pub(super) fn acknowledged(&mut self, now: Now, id: LegId, message: &Message) {
         let peer = self.peer_of(id);
-        let Some(leg) = self.leg(id) else { return };
+        let Some(leg) = self.leg(id).filter(|leg| leg.holds(message)) else { return };
         let cseq = message.cseq().number;
         match &leg.unacknowledged {
             Some(wait) if wait.cseq == cseq => leg.unacknowledged = None,

@@ -48,6 +48,9 @@ impl Call {
             // Neither is ever answered here: the transaction layer does what there is to do.
             return;
         }
+        if !leg.holds(&message) {
+            return self.refuse(id, key, &message, 481, None);
+        }
         if !leg.accept_cseq(&message) {
             return self.refuse(id, key, &message, 500, None);
         }

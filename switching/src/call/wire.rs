@@ -202,6 +202,13 @@ impl Leg {
         self.dialog.refresh_target(message);
     }
 
+    /// Whether a request is one of this dialog (RFC 3261 section 12.2.2): our tag named the leg, Call-ID and the far
+    /// end's tag must fit too. The far end's tag is not known before it has answered.
+    pub(super) fn holds(&self, message: &Message) -> bool {
+        let known = self.dialog.remote_tag();
+        message.call_id() == self.dialog.call_id && (known.is_empty() || message.from().tag() == Some(known))
+    }
+
     /// False for a request out of order.
     pub(super) fn accept_cseq(&mut self, message: &Message) -> bool {
         let target = self.dialog.remote_target.clone();
@@ -223,7 +230,7 @@ fn with_description(request: RequestBuilder, description: Option<&str>) -> Reque
 pub(super) fn name_addr(name: &str, uri: &str, tag: Option<LegId>) -> String {
     let display: Cow<'_, str> = match name {
         "" => Cow::Borrowed(""),
-        name => Cow::Owned(format!("{} ", tandem_sip::name_addr::quote_display(name))),
+        name => Cow::Owned(format!("\"{}\" ", tandem_sip::name_addr::quote_display(name))),
     };
     match tag {
         Some(tag) => format!("{display}<{uri}>;tag={tag}"),
