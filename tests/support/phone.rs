@@ -286,19 +286,16 @@ impl Phone {
     /// Takes back the INVITE; its CANCEL must be answered 200.
     #[track_caller]
     pub fn cancel(&mut self, call: &Call) {
-        let mut cancel = Message::request("CANCEL", &call.leg.target);
-        for name in ["Via", "Max-Forwards", "From", "To", "Call-ID"] {
-            cancel.add(name, call.invite.get(name).unwrap_or_default());
-        }
+        let cancel = cancel_of(call);
+        self.send(&cancel);
         let number = call.invite.cseq().map_or(0, |(number, _)| number);
-        self.send(&cancel.with("CSeq", &format!("{number} CANCEL")));
         let answer = self.next(SOON, |m| m.status().is_some() && m.cseq() == Some((number, "CANCEL")));
         assert_eq!(answer.expect("an answer to CANCEL").status(), Some(200));
     }
 
     /// A whole short call to another phone of the same test, for when it may fail: both answered, then ended with 200.
     pub fn try_call(&mut self, other: &mut Phone, within: Duration) -> Result<(), String> {
-        while let Some(stale) = other.next(Duration::ZERO, |m| m.method() == Some("INVITE")) {
+        while let Some(stale) = other.next(Duration::from_millis(30), |m| m.method() == Some("INVITE")) {
             other.reply(&stale, 486, "Busy Here");
         }
         let call = self.try_until_ended(other, within);
@@ -332,6 +329,7 @@ impl Phone {
                 return Err(refusal.start);
             }
             if Instant::now() > deadline {
+                self.send(&cancel_of(&Call { leg, invite }));
                 return Err(none("INVITE at the other phone"));
             }
         };
@@ -347,6 +345,7 @@ impl Phone {
                 break answer;
             }
             if Instant::now() > deadline {
+                self.send(&cancel_of(&Call { leg, invite }));
                 return Err(format!("no answer\n{}{}", self.history(), other.history()));
             }
             other.receive();
@@ -581,6 +580,15 @@ impl Call {
     pub fn audio_of(message: &Message) -> SocketAddrV4 {
         audio_address(&message.body).expect("a description with audio")
     }
+}
+
+fn cancel_of(call: &Call) -> Message {
+    let mut cancel = Message::request("CANCEL", &call.leg.target);
+    for name in ["Via", "Max-Forwards", "From", "To", "Call-ID"] {
+        cancel.add(name, call.invite.get(name).unwrap_or_default());
+    }
+    let number = call.invite.cseq().map_or(0, |(number, _)| number);
+    cancel.with("CSeq", &format!("{number} CANCEL"))
 }
 
 fn key(request: &Message) -> String {
