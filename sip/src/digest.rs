@@ -63,8 +63,13 @@ pub fn challenges(realm: &str, nonce: &str, stale: bool) -> [String; 2] {
 /// One challenge. Realm and nonce are ours and hold no quotes.
 pub fn challenge(realm: &str, nonce: &str, algorithm: Algorithm, stale: bool) -> String {
     let stale = if stale { ", stale=true" } else { "" };
-    let algorithm = algorithm.as_str();
-    format!("Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={algorithm}, qop=\"auth\"{stale}")
+    // Blanks around `=` are legal (RFC 3261 section 25.1, EQUAL). SIPp 3.6 takes the first `algorithm=` of all challenges
+    // and gives up when it isn't MD5: it passes over this form, as every parser that knows no blanks falls back to MD5.
+    let algorithm = match algorithm {
+        Algorithm::Sha256 => "algorithm = SHA-256",
+        Algorithm::Md5 => "algorithm=MD5",
+    };
+    format!("Digest {algorithm}, realm=\"{realm}\", nonce=\"{nonce}\", qop=\"auth\"{stale}")
 }
 
 /// The hash of the parts joined by colons, lowercase hex.

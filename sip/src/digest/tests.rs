@@ -70,8 +70,8 @@ fn sha_256_is_offered_first() {
     assert_eq!(
         challenges("r", "n", false),
         [
-            "Digest realm=\"r\", nonce=\"n\", algorithm=SHA-256, qop=\"auth\"",
-            "Digest realm=\"r\", nonce=\"n\", algorithm=MD5, qop=\"auth\""
+            "Digest algorithm = SHA-256, realm=\"r\", nonce=\"n\", qop=\"auth\"",
+            "Digest algorithm=MD5, realm=\"r\", nonce=\"n\", qop=\"auth\""
         ]
     );
 }
