@@ -1,13 +1,15 @@
 //! The archive: CDRs, events and audit records, append-only on every node.
 //!
-//! `apply` hands facts to [`store::ArchiveStore`], whose thread writes them to one segment store per stream and then
-//! to the [`index`]. Reads go by the index and check each record's checksum. What is only in the index can be lost:
+//! `apply` hands facts to [`store::ArchiveStore`]; they gather in a [`queue`], and the [`writer`]'s thread writes them
+//! to one segment store per stream and then to the [`index`]. Reads go by the index and check each record's checksum. What is only in the index can be lost:
 //! it is rebuilt from the segments.
 
 pub(crate) mod index;
+mod queue;
 pub(crate) mod record;
 pub(crate) mod sled_index;
 pub(crate) mod store;
+mod writer;
 
 use std::sync::Arc;
 

@@ -12,9 +12,10 @@ use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use tandem_state::{Batch, ClusterTime, Command, NodeId, Principal, Proposal};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{STEP_MS, median_of_quorum, wall_ms};
+use crate::flights::{Flight, Flights, LARGE};
 use crate::node::Node;
 use crate::raft::{LogBatch, Types};
 
@@ -31,8 +32,6 @@ pub(crate) struct NotLeader {
     pub(crate) leader: Option<NodeId>,
 }
 
-/// Entries under way at once. While they are full, submissions gather into larger entries.
-const ENTRIES_IN_FLIGHT: usize = 4;
 /// Proposals in one entry.
 const PROPOSALS_MAX: usize = 1024;
 /// Bytes of proposals in one entry, roughly.
@@ -40,16 +39,17 @@ const ENTRY_BYTES_MAX: usize = 256 * 1024;
 /// A clock that was found wrong is not asked about again for so long.
 const STEP_PAUSE: Duration = Duration::from_secs(10);
 
-type Told = Vec<oneshot::Sender<Result<(), NotLeader>>>;
 type Written = oneshot::Receiver<ClientWriteResult<Types>>;
 
 /// Gathers submissions until the node stops.
 pub(crate) async fn gather(node: Arc<Node>, mut submissions: mpsc::Receiver<Submission>) {
-    let in_flight = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT));
+    let flights = Flights::new();
     let mut step_tried: Option<Instant> = None;
     while let Some(first) = submissions.recv().await {
-        let Ok(place) = Arc::clone(&in_flight).acquire_owned().await else { return };
-        let (mut proposals, told) = collect(first, &mut submissions);
+        let mut gathered = Gathered::default();
+        gathered.add(first);
+        let Some(flight) = depart(&flights, &mut gathered, &mut submissions).await else { return };
+        let Gathered { mut proposals, told, .. } = gathered;
         if step_tried.is_none_or(|at| at.elapsed() > STEP_PAUSE) && node.shared.missing_ms() > STEP_MS {
             let step = step_time(&node).await;
             step_tried = step.is_none().then(Instant::now);
@@ -65,24 +65,54 @@ pub(crate) async fn gather(node: Arc<Node>, mut submissions: mpsc::Receiver<Subm
             for tell in told {
                 let _ = tell.send(result);
             }
-            drop(place);
+            drop(flight);
         });
     }
 }
 
-/// What waits now, as far as it fits into one entry.
-fn collect(first: Submission, submissions: &mut mpsc::Receiver<Submission>) -> (Vec<Proposal>, Told) {
-    let (mut proposals, mut told, mut bytes) = (Vec::new(), Vec::new(), 0);
-    let mut next = Some(first);
-    while let Some(submission) = next.take() {
-        bytes += submission.proposals.iter().map(weight).sum::<usize>();
-        proposals.extend(submission.proposals);
-        told.push(submission.told);
-        if proposals.len() < PROPOSALS_MAX && bytes < ENTRY_BYTES_MAX {
-            next = submissions.try_recv().ok();
+/// What goes into the next entry.
+#[derive(Default)]
+struct Gathered {
+    proposals: Vec<Proposal>,
+    told: Vec<oneshot::Sender<Result<(), NotLeader>>>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn add(&mut self, submission: Submission) {
+        self.bytes += submission.proposals.iter().map(weight).sum::<usize>();
+        self.proposals.extend(submission.proposals);
+        self.told.push(submission.told);
+    }
+
+    fn is_full(&self) -> bool {
+        self.proposals.len() >= PROPOSALS_MAX || self.bytes >= ENTRY_BYTES_MAX
+    }
+}
+
+/// Waits until the entry may go; it takes what comes meanwhile, as far as that fits.
+async fn depart(
+    flights: &Flights,
+    gathered: &mut Gathered,
+    submissions: &mut mpsc::Receiver<Submission>,
+) -> Option<Flight> {
+    let mut flight = None;
+    while flight.is_none() && gathered.proposals.len() < LARGE && !gathered.is_full() {
+        tokio::select! {
+            biased;
+            alone = flights.alone() => flight = Some(alone?),
+            next = submissions.recv() => gathered.add(next?),
         }
     }
-    (proposals, told)
+    let flight = match flight {
+        Some(alone) => alone,
+        None => flights.beside().await?,
+    };
+    while !gathered.is_full() {
+        let Ok(next) = submissions.try_recv() else { break };
+        gathered.add(next);
+    }
+    Some(flight)
 }
 
 async fn end_of(written: Written) -> Result<(), NotLeader> {

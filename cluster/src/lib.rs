@@ -12,6 +12,7 @@ mod cluster;
 mod config;
 mod feed;
 mod fetch;
+mod flights;
 mod identity;
 mod invitation;
 mod leader;

@@ -10,12 +10,11 @@ use tandem_state::{Command, NodeId, Principal, Proposal};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::cluster::{Committed, ProposeError};
+use crate::flights::{Flight, Flights, LARGE};
 use crate::leader::{NotLeader, Submission};
 use crate::node::Node;
 use crate::rpc::Method;
 
-/// Groups of this node's proposals on their way to the leader at once.
-const GROUPS_IN_FLIGHT: usize = 4;
 /// Proposals in one group.
 const GROUP_MAX: usize = 512;
 /// Longest command.
@@ -99,11 +98,11 @@ impl Node {
 
 /// Sends numbered proposals to the leader until the node stops.
 pub(crate) async fn forward(node: Arc<Node>, mut numbers: mpsc::UnboundedReceiver<u64>) {
-    let in_flight = Arc::new(Semaphore::new(GROUPS_IN_FLIGHT));
+    let flights = Flights::new();
     loop {
         let Some(first) = numbers.recv().await else { return };
-        let Ok(place) = Arc::clone(&in_flight).acquire_owned().await else { return };
         let mut group = vec![first];
+        let Some(flight) = depart(&flights, &mut group, &mut numbers).await else { return };
         while group.len() < GROUP_MAX {
             let Ok(next) = numbers.try_recv() else { break };
             group.push(next);
@@ -111,9 +110,25 @@ pub(crate) async fn forward(node: Arc<Node>, mut numbers: mpsc::UnboundedReceive
         let node = Arc::clone(&node);
         tokio::spawn(async move {
             deliver(&node, &group).await;
-            drop(place);
+            drop(flight);
         });
     }
+}
+
+/// Waits until the group may go; it grows meanwhile.
+async fn depart(
+    flights: &Flights,
+    group: &mut Vec<u64>,
+    numbers: &mut mpsc::UnboundedReceiver<u64>,
+) -> Option<Flight> {
+    while group.len() < LARGE {
+        tokio::select! {
+            biased;
+            flight = flights.alone() => return flight,
+            next = numbers.recv() => group.push(next?),
+        }
+    }
+    flights.beside().await
 }
 
 /// Tries until the leader took the group or nobody waits for it any more.

@@ -1,8 +1,7 @@
-//! The archive's writing side: apply hands records over, a thread writes and indexes them.
+//! The archive's writing side: apply hands records over, the [`writer`](super::writer) writes and indexes them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,49 +9,43 @@ use tandem_state::archive::{ArchiveRecord, Stream, StreamHead};
 use tokio::sync::oneshot;
 
 use super::index::{By, Index, Indexed};
+use super::queue::Queue;
 use super::record::{STREAMS, Stored, directory, extend, ordinal};
 use super::sled_index::SledIndex;
+use super::writer::Writer;
 use super::{Archive, ArchiveError};
 use crate::segment::{Reader, SegmentError, Segments};
 
 /// What readers share with the thread.
 pub(crate) struct ArchiveShared {
     /// Gone once the archive is closed.
-    index: RwLock<Option<Arc<SledIndex>>>,
+    pub(super) index: RwLock<Option<Arc<SledIndex>>>,
     readers: [Reader; 3],
+    pub(super) queue: Queue,
     progress: Mutex<Progress>,
-    moved: Condvar,
+    pub(super) moved: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Progress {
+pub(super) struct Progress {
     /// Hand-overs by apply, and those indexed.
     handed: u64,
-    indexed: u64,
-    failed: Option<String>,
+    pub(super) indexed: u64,
+    pub(super) failed: Option<String>,
 }
 
 /// Apply's end.
 pub(crate) struct ArchiveStore {
     heads: [StreamHead; 3],
-    asks: SyncSender<Ask>,
     shared: Arc<ArchiveShared>,
 }
 
-enum Ask {
-    Append(Vec<Written>),
-    Sync(oneshot::Sender<Result<(), String>>),
-    Stop(oneshot::Sender<()>),
+/// A record on its way to the disk.
+pub(crate) struct Written {
+    pub(crate) stream: Stream,
+    pub(crate) by: By,
+    pub(crate) stored: Stored,
 }
-
-struct Written {
-    stream: Stream,
-    by: By,
-    stored: Stored,
-}
-
-/// Hand-overs that may wait for the disk before apply waits too.
-const WAITING_MAX: usize = 4096;
 
 impl ArchiveStore {
     /// Opens or makes the archive in `path`, brings its index up to date and starts its thread.
@@ -69,15 +62,19 @@ impl ArchiveStore {
         bring_up_to_date(&index, &stores)?;
         let readers = reader_array(&stores)?;
         let index = RwLock::new(Some(Arc::new(index)));
-        let shared =
-            Arc::new(ArchiveShared { index, readers, progress: Mutex::default(), moved: Condvar::new() });
-        let (asks, receiver) = sync_channel(WAITING_MAX);
-        let thread = Thread { stores, shared: Arc::clone(&shared), asks: receiver };
+        let shared = Arc::new(ArchiveShared {
+            index,
+            readers,
+            queue: Queue::default(),
+            progress: Mutex::default(),
+            moved: Condvar::new(),
+        });
+        let writer = Writer { stores, shared: Arc::clone(&shared) };
         std::thread::Builder::new()
             .name("archive".into())
-            .spawn(move || thread.run())
+            .spawn(move || writer.run())
             .map_err(|e| ArchiveError::Storage(e.to_string()))?;
-        Ok(ArchiveStore { heads, asks, shared })
+        Ok(ArchiveStore { heads, shared })
     }
 
     /// A handle for readers.
@@ -150,41 +147,36 @@ impl ArchiveStore {
         }
         progress.handed += 1;
         drop(progress);
-        self.asks
-            .send(Ask::Append(written))
-            .map_err(|_| ArchiveError::Storage("the archive is closed".into()))
+        self.shared.queue.push(written).map_err(|_| closed())
     }
 
     /// A handle that makes everything handed over so far durable.
     pub(crate) fn sync_handle(&self) -> ArchiveSync {
-        ArchiveSync { asks: self.asks.clone() }
+        ArchiveSync { shared: Arc::clone(&self.shared) }
     }
+}
+
+fn closed() -> ArchiveError {
+    ArchiveError::Storage("the archive is closed".into())
 }
 
 /// See [`ArchiveStore::sync_handle`].
 #[derive(Clone)]
 pub(crate) struct ArchiveSync {
-    asks: SyncSender<Ask>,
+    shared: Arc<ArchiveShared>,
 }
 
 impl ArchiveSync {
     pub(crate) async fn sync(&self) -> Result<(), ArchiveError> {
-        let closed = || ArchiveError::Storage("the archive is closed".into());
         let (tell, told) = oneshot::channel();
-        let asks = self.asks.clone();
-        // The queue may be full: not on the runtime's threads.
-        tokio::task::spawn_blocking(move || asks.send(Ask::Sync(tell)))
-            .await
-            .map_err(|_| closed())?
-            .map_err(|_| closed())?;
+        self.shared.queue.sync(tell).map_err(|_| closed())?;
         told.await.map_err(|_| closed())?.map_err(ArchiveError::Storage)
     }
 
     /// Syncs and closes the files.
     pub(crate) async fn close(&self) {
         let (tell, told) = oneshot::channel();
-        let asks = self.asks.clone();
-        if matches!(tokio::task::spawn_blocking(move || asks.send(Ask::Stop(tell))).await, Ok(Ok(()))) {
+        if self.shared.queue.stop(tell).is_ok() {
             let _ = told.await;
         }
     }
@@ -193,7 +185,6 @@ impl ArchiveSync {
 impl ArchiveShared {
     pub(crate) fn index(&self) -> Result<Arc<dyn Index>, ArchiveError> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let closed = || ArchiveError::Storage("the archive is closed".into());
         Ok(Arc::clone(index.as_ref().ok_or_else(closed)?) as Arc<dyn Index>)
     }
 
@@ -231,6 +222,7 @@ impl ArchiveShared {
 
     /// Waits (a little) until everything that was handed over before this call can be found.
     pub(crate) fn wait_indexed(&self) {
+        self.queue.hurry();
         let progress = self.progress();
         let target = progress.handed;
         let behind = |progress: &mut Progress| progress.indexed < target && progress.failed.is_none();
@@ -238,76 +230,8 @@ impl ArchiveShared {
         drop(waited);
     }
 
-    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+    pub(super) fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Thread {
-    stores: Vec<Segments>,
-    shared: Arc<ArchiveShared>,
-    asks: Receiver<Ask>,
-}
-
-impl Thread {
-    fn run(mut self) {
-        while let Ok(first) = self.asks.recv() {
-            let mut asks = vec![first];
-            asks.extend(self.asks.try_iter().take(256));
-            let mut syncs = Vec::new();
-            let mut stop = None;
-            let mut appends = Vec::new();
-            for ask in asks {
-                match ask {
-                    Ask::Append(written) => appends.push(written),
-                    Ask::Sync(tell) => syncs.push(tell),
-                    Ask::Stop(tell) => stop = Some(tell),
-                }
-            }
-            let handed = appends.len() as u64;
-            let result = self.write(appends, !syncs.is_empty() || stop.is_some()).map_err(|e| e.to_string());
-            if let Err(why) = &result {
-                tracing::error!(why, "the archive can't be written");
-            }
-            let mut progress = self.shared.progress();
-            progress.indexed += handed;
-            progress.failed = progress.failed.take().or(result.err());
-            let outcome = progress.failed.clone().map_or(Ok(()), Err);
-            drop(progress);
-            self.shared.moved.notify_all();
-            for tell in syncs {
-                let _ = tell.send(outcome.clone());
-            }
-            if let Some(tell) = stop {
-                self.shared.index.write().unwrap_or_else(PoisonError::into_inner).take();
-                drop(self);
-                let _ = tell.send(());
-                return;
-            }
-        }
-    }
-
-    fn write(&mut self, appends: Vec<Vec<Written>>, sync: bool) -> Result<(), ArchiveError> {
-        let mut indexed = Vec::new();
-        for written in appends.into_iter().flatten() {
-            let Some(store) = self.stores.get_mut(ordinal(written.stream)) else { continue };
-            if store.full() {
-                store.roll()?;
-            }
-            let seq = store.next();
-            let location = store.append(&written.stored.0)?;
-            indexed.push(Indexed { stream: written.stream, seq, location, by: written.by });
-        }
-        for store in &mut self.stores {
-            if sync {
-                store.sync()?;
-                store.mark()?;
-            } else {
-                store.write()?;
-            }
-        }
-        metrics::counter!("tandem_archive_records_total").increment(indexed.len() as u64);
-        if indexed.is_empty() { Ok(()) } else { self.shared.index()?.put(&indexed) }
     }
 }
 

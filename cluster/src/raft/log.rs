@@ -58,7 +58,7 @@ impl Log {
         let reader = segments.reader();
         let index = Arc::new(Mutex::new(index));
         let (asks, receiver) = channel();
-        let io = LogIo { segments, head, index: Arc::clone(&index), asks: receiver, committed_waits: false };
+        let io = LogIo { segments, head, index: Arc::clone(&index), asks: receiver };
         std::thread::Builder::new()
             .name("raft-log".into())
             .spawn(move || io.run())
@@ -196,8 +196,9 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        // The log's thread writes it down beside the next entries, or when it is idle: nobody is woken for it.
         self.index().committed = committed;
-        self.asks.send(Ask::Committed(committed)).map_err(|_| closed())
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {

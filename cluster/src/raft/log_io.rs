@@ -38,7 +38,6 @@ pub(crate) enum Ask {
     Vote(Vote, oneshot::Sender<io::Result<()>>),
     Truncate(Option<LogId>, oneshot::Sender<io::Result<()>>),
     Purge(LogId, oneshot::Sender<io::Result<()>>),
-    Committed(Option<LogId>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -62,7 +61,6 @@ pub(crate) struct LogIo {
     pub(crate) head: Head,
     pub(crate) index: Arc<Mutex<LogIndex>>,
     pub(crate) asks: Receiver<Ask>,
-    pub(crate) committed_waits: bool,
 }
 
 #[derive(Default)]
@@ -167,19 +165,16 @@ impl LogIo {
                 self.head.purged = Some(upto);
                 self.put(&LogRecord::Purge(upto)).map(drop)
             }
-            Ask::Committed(committed) => {
-                self.head.committed = committed;
-                self.committed_waits = true;
-                Ok(())
-            }
             Ask::Stop(_) => Ok(()),
         }
     }
 
     /// How far the log is committed rides along with the next sync, or is noted when nothing else comes.
     fn put_committed(&mut self) -> Result<(), SegmentError> {
-        if std::mem::take(&mut self.committed_waits) {
-            self.put(&LogRecord::Committed(self.head.committed))?;
+        let committed = self.index.lock().unwrap_or_else(PoisonError::into_inner).committed;
+        if committed != self.head.committed {
+            self.head.committed = committed;
+            self.put(&LogRecord::Committed(committed))?;
         }
         Ok(())
     }
