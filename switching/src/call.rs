@@ -172,7 +172,7 @@ pub enum Proposal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     /// The program's `dial` runs.
-    Dialling { ringing: bool, ring_until_ms: u64 },
+    Dialling { ringing: Ringing, ring_until_ms: u64 },
     /// A phone answered; the checkpoint is on its way, the caller's 200 waits for it.
     Answering { winner: LegId },
     /// Two parties talk.
@@ -182,6 +182,18 @@ enum Phase {
     Ending { figures: bool, retry_ms: Option<u64> },
     /// Nothing is left to do.
     Over,
+}
+
+/// Whether a target rings, and whether the log is told. It is told a little later than the caller, so that a phone
+/// that answers at once costs no entry of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ringing {
+    /// None does.
+    No,
+    /// The log is told at this time, if nobody has answered by then.
+    Since { note_ms: u64 },
+    /// The log was told.
+    Noted,
 }
 
 /// What the log has said to the call's record. Nothing that must follow it is proposed while it is pending.
@@ -314,6 +326,10 @@ impl Machine for Call {
 
     fn poll_timeout(&self) -> Option<u64> {
         let phase = match self.phase {
+            Phase::Dialling { ringing: Ringing::Since { note_ms }, ring_until_ms } => {
+                let noting = self.create == Creation::Created;
+                Some(if noting { note_ms.min(ring_until_ms) } else { ring_until_ms })
+            }
             Phase::Dialling { ring_until_ms, .. } => Some(ring_until_ms),
             Phase::Talking { until_ms, .. } => Some(until_ms),
             Phase::Ending { retry_ms, .. } => retry_ms,
@@ -326,15 +342,12 @@ impl Machine for Call {
     fn handle_timeout(&mut self, now: Now) {
         match self.phase {
             Phase::Dialling { ring_until_ms, .. } if now.steady_ms >= ring_until_ms => self.rang_out(now),
+            Phase::Dialling { .. } => self.note_ringing(now),
             Phase::Talking { until_ms, .. } if now.steady_ms >= until_ms => {
                 self.finish(now, Cause::MaxDuration)
             }
             Phase::Ending { retry_ms: Some(at), .. } if now.steady_ms >= at => self.end_is_due(),
-            Phase::Dialling { .. }
-            | Phase::Answering { .. }
-            | Phase::Talking { .. }
-            | Phase::Ending { .. }
-            | Phase::Over => {}
+            Phase::Answering { .. } | Phase::Talking { .. } | Phase::Ending { .. } | Phase::Over => {}
         }
         self.repeat_unacknowledged(now);
     }

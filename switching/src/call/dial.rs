@@ -5,9 +5,12 @@ use tandem_sip::method::Method;
 use tandem_state::{CallNote, Cause, LegId, Refusal, Reply};
 
 use super::leg::Stage;
-use super::{Call, Creation, Output, Phase, Proposal};
+use super::{Call, Creation, Output, Phase, Proposal, Ringing};
 use crate::machine::Now;
 use crate::refusal;
+
+/// How long a target rings before the log is told.
+const RINGING_NOTE_MS: u64 = 250;
 
 impl Call {
     /// Enters the step: the call is made known to the log, and beside that every target is sent its INVITE, which
@@ -20,7 +23,7 @@ impl Call {
             self.ring(index);
         }
         let ring_until_ms = now.steady_ms.saturating_add(self.settings.ring_ms);
-        self.phase = Phase::Dialling { ringing: false, ring_until_ms };
+        self.phase = Phase::Dialling { ringing: Ringing::No, ring_until_ms };
         if !self.callees.iter().any(super::Leg::is_open_attempt) {
             self.finish(now, self.best_cause);
         }
@@ -50,22 +53,24 @@ impl Call {
             Some(Err(_)) | None => Creation::Missing,
         };
         match outcome {
-            Some(Ok(_)) => self.catch_up(),
+            Some(Ok(_)) if matches!(self.phase, Phase::Answering { .. }) => self.propose_answer(),
+            Some(Ok(_)) => {}
             Some(Err(refused)) => self.finish(now, refusal::cause_of_refusal(&refused)),
             None => self.finish(now, Cause::Internal),
         }
         self.propose_end_when_ready();
     }
 
-    /// Tells the log what happened while the call was not in it yet.
-    fn catch_up(&mut self) {
-        match self.phase {
-            Phase::Dialling { ringing: true, .. } => self.note(CallNote::Ringing),
-            Phase::Answering { .. } => self.propose_answer(),
-            Phase::Dialling { ringing: false, .. }
-            | Phase::Talking { .. }
-            | Phase::Ending { .. }
-            | Phase::Over => {}
+    /// Tells the log that a target rings, when it is time and the call is there.
+    pub(super) fn note_ringing(&mut self, now: Now) {
+        let created = self.create == Creation::Created;
+        let Phase::Dialling { ringing, .. } = &mut self.phase else { return };
+        if let Ringing::Since { note_ms } = *ringing
+            && created
+            && now.steady_ms >= note_ms
+        {
+            *ringing = Ringing::Noted;
+            self.note(CallNote::Ringing);
         }
     }
 
@@ -78,7 +83,7 @@ impl Call {
         }
     }
 
-    fn progress(&mut self, _now: Now, id: LegId, message: &Message) {
+    fn progress(&mut self, now: Now, id: LegId, message: &Message) {
         let Some(leg) = self.callees.iter_mut().find(|leg| leg.id == id) else { return };
         let Stage::Inviting { provisional, cancel, .. } = &mut leg.stage else { return };
         *provisional = true;
@@ -90,9 +95,8 @@ impl Call {
         if status <= 100 {
             return;
         }
-        let first = !std::mem::replace(ringing, true);
-        if first && self.create == Creation::Created {
-            self.note(CallNote::Ringing);
+        if *ringing == Ringing::No {
+            *ringing = Ringing::Since { note_ms: now.steady_ms.saturating_add(RINGING_NOTE_MS) };
         }
         let description = self.early_media(id, message);
         self.tell_caller(status, description.as_deref());

@@ -8,7 +8,7 @@ use tandem_state::{
 };
 
 use super::leg::{Hold, Leg};
-use super::{Call, Phase};
+use super::{Call, Phase, Ringing};
 
 impl Call {
     /// The command that makes the call known to the cluster.
@@ -69,8 +69,8 @@ impl Call {
 
     fn recorded_phase(&self) -> CallPhase {
         match self.phase {
-            Phase::Dialling { ringing: false, .. } => CallPhase::Trying,
-            Phase::Dialling { ringing: true, .. } => CallPhase::Ringing,
+            Phase::Dialling { ringing: Ringing::No, .. } => CallPhase::Trying,
+            Phase::Dialling { .. } => CallPhase::Ringing,
             Phase::Answering { .. } | Phase::Talking { .. } | Phase::Ending { .. } | Phase::Over => {
                 let held =
                     self.caller.hold == Hold::Held || self.winner().is_some_and(|w| w.hold == Hold::Held);
