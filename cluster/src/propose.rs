@@ -17,25 +17,34 @@ use crate::rpc::Method;
 
 /// Proposals in one group.
 const GROUP_MAX: usize = 512;
+/// How long proposals that nobody waits for linger.
+const LINGER: Duration = Duration::from_millis(30);
 /// Longest command.
 const COMMAND_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Where proposals enter.
 pub(crate) struct Proposer {
     places: Arc<Semaphore>,
-    numbers: mpsc::UnboundedSender<u64>,
+    numbers: mpsc::UnboundedSender<Numbered>,
+}
+
+/// A proposal's number, and whether somebody waits for its outcome.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Numbered {
+    seq: u64,
+    awaited: bool,
 }
 
 impl Proposer {
     /// The receiver goes to [`forward`].
-    pub(crate) fn new(proposals_max: usize) -> (Proposer, mpsc::UnboundedReceiver<u64>) {
+    pub(crate) fn new(proposals_max: usize) -> (Proposer, mpsc::UnboundedReceiver<Numbered>) {
         // Bounded by the places.
         let (numbers, receiver) = mpsc::unbounded_channel();
         (Proposer { places: Arc::new(Semaphore::new(proposals_max)), numbers }, receiver)
     }
 
-    fn send(&self, seq: u64) {
-        let _ = self.numbers.send(seq);
+    fn send(&self, number: Numbered) {
+        let _ = self.numbers.send(number);
     }
 }
 
@@ -67,12 +76,13 @@ impl Node {
             return Err(ProposeError::Stopped);
         }
         let started = Instant::now();
+        let awaited = command.is_awaited();
         let Some((seq, told)) = self.shared.pending.add(principal, idempotency, command) else {
             metrics::counter!("tandem_proposals_refused_total").increment(1);
             return Err(ProposeError::Overloaded);
         };
         let _forget = Forget(self, seq);
-        self.proposer.send(seq);
+        self.proposer.send(Numbered { seq, awaited });
         let mut stop = self.stop.subscribe();
         tokio::select! {
             told = told => {
@@ -97,15 +107,14 @@ impl Node {
 }
 
 /// Sends numbered proposals to the leader until the node stops.
-pub(crate) async fn forward(node: Arc<Node>, mut numbers: mpsc::UnboundedReceiver<u64>) {
+pub(crate) async fn forward(node: Arc<Node>, mut numbers: mpsc::UnboundedReceiver<Numbered>) {
     let flights = Flights::new();
     loop {
-        let Some(first) = numbers.recv().await else { return };
-        let mut group = vec![first];
+        let Some(mut group) = company(&mut numbers).await else { return };
         let Some(flight) = depart(&flights, &mut group, &mut numbers).await else { return };
         while group.len() < GROUP_MAX {
             let Ok(next) = numbers.try_recv() else { break };
-            group.push(next);
+            group.push(next.seq);
         }
         let node = Arc::clone(&node);
         tokio::spawn(async move {
@@ -115,17 +124,38 @@ pub(crate) async fn forward(node: Arc<Node>, mut numbers: mpsc::UnboundedReceive
     }
 }
 
+/// The beginning of a group: what nobody waits for lingers until something comes for whose sake a group goes anyway.
+async fn company(numbers: &mut mpsc::UnboundedReceiver<Numbered>) -> Option<Vec<u64>> {
+    let first = numbers.recv().await?;
+    let mut group = vec![first.seq];
+    let mut awaited = first.awaited;
+    let lingered = tokio::time::sleep(LINGER);
+    tokio::pin!(lingered);
+    while !awaited && group.len() < LARGE {
+        tokio::select! {
+            biased;
+            next = numbers.recv() => {
+                let next = next?;
+                group.push(next.seq);
+                awaited = next.awaited;
+            }
+            () = &mut lingered => break,
+        }
+    }
+    Some(group)
+}
+
 /// Waits until the group may go; it grows meanwhile.
 async fn depart(
     flights: &Flights,
     group: &mut Vec<u64>,
-    numbers: &mut mpsc::UnboundedReceiver<u64>,
+    numbers: &mut mpsc::UnboundedReceiver<Numbered>,
 ) -> Option<Flight> {
     while group.len() < LARGE {
         tokio::select! {
             biased;
             flight = flights.alone() => return flight,
-            next = numbers.recv() => group.push(next?),
+            next = numbers.recv() => group.push(next?.seq),
         }
     }
     flights.beside().await

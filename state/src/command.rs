@@ -159,8 +159,36 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether somebody waits for the outcome. What nobody waits for may wait a moment for company on its way.
+    pub fn is_awaited(&self) -> bool {
+        match self {
+            Command::Tick | Command::EndCall { .. } | Command::RefuseCall { .. } => false,
+            Command::Checkpoint { change, .. } => change.note != Some(CallNote::Ringing),
+            Command::Unbind { reason, .. } => *reason == UnbindReason::Unregistered,
+            _ => true,
+        }
+    }
+
     /// The rules that must be in force for it; all commands of the first release need the first ones.
     pub fn needs(&self) -> u16 {
         crate::tables::FIRST_APPLY_VERSION
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_ends_ringing_and_ticks_but_for_answers_and_creations() {
+        let noted = |note| Command::Checkpoint {
+            call: CallId(1),
+            epoch: CallEpoch(1),
+            change: CallChange { note: Some(note), ..CallChange::default() },
+        };
+        assert!(noted(CallNote::Answered).is_awaited() && noted(CallNote::Held).is_awaited());
+        assert!(!noted(CallNote::Ringing).is_awaited() && !Command::Tick.is_awaited());
+        let end = Command::EndCall { call: CallId(1), epoch: CallEpoch(1), change: CallChange::default() };
+        assert!(!end.is_awaited());
     }
 }
