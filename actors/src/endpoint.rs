@@ -277,6 +277,10 @@ impl Serving {
             return self.in_dialog(key, message, flow);
         }
         match message.method() {
+            Method::Register | Method::Invite if !self.shared.cluster.has_quorum() => {
+                metrics::counter!("tandem_sip_no_quorum_total").increment(1);
+                self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, NO_QUORUM_RETRY_S));
+            }
             Method::Register => crate::register::register(self, key, message, flow),
             Method::Invite => crate::invite::invite(self, key, message, flow),
             Method::Options => self.answer(&key, &message, 200, |r| r.header(Header::Allow, ALLOW)),
@@ -332,6 +336,9 @@ impl Serving {
 
 /// Transaction timers that are due within this are served by one wake-up; T1 is a hundred times as long.
 const TIMER_GRAIN_MS: u64 = 5;
+
+/// New calls and registrations come back after this without a quorum: an election takes about one second.
+const NO_QUORUM_RETRY_S: &str = "2";
 
 /// What this switch takes outside of dialogs.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";
