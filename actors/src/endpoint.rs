@@ -14,16 +14,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tandem_sip::build::ResponseBuilder;
+use tandem_sip::digest::{NonceKey, UsedNonces};
 use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::transaction::{ClientKey, Key, Limits, Output, Peer, ServerKey, Table, Timers};
 use tandem_state::{CallId, Flow, LegId, NodeId, Transport};
-use tandem_switching::admission::CallRates;
+use tandem_switching::admission::{CallRates, Nonces, USED_NONCES_MAX};
 use tandem_switching::call;
 use tokio::task::JoinHandle;
 
 use crate::ids::drawn_by;
+use crate::malformed::{self, Answers};
 use crate::shared::Shared;
 use crate::wire::{Tell, encode};
 
@@ -87,6 +89,8 @@ pub(crate) struct Serving {
     pub(crate) rates: CallRates,
     /// INVITE transactions that a CANCEL may name, with their calls.
     pub(crate) invites: HashMap<ServerKey, CallId>,
+    malformed: Answers,
+    used_nonces: UsedNonces,
     timer: Option<(u64, JoinHandle<()>)>,
 }
 
@@ -103,7 +107,10 @@ impl Actor for Endpoint {
         shared.set_endpoint(myself);
         shared.endpoint_depth.store(0, Ordering::Relaxed);
         let table = Table::new(Limits::default(), Timers::default(), shared.ids.seed());
-        Ok(Serving { shared, table, rates: CallRates::default(), invites: HashMap::new(), timer: None })
+        let (rates, invites, malformed) = (CallRates::default(), HashMap::new(), Answers::default());
+        // What a predecessor took is not known: older nonces are asked anew.
+        let used_nonces = UsedNonces::since(shared.now().cluster.0, USED_NONCES_MAX);
+        Ok(Serving { shared, table, rates, invites, malformed, used_nonces, timer: None })
     }
 
     async fn handle(
@@ -145,13 +152,17 @@ impl Serving {
         }
     }
 
+    /// How this node judges nonces.
+    pub(crate) fn nonces<'a>(&'a mut self, key: &'a NonceKey) -> Nonces<'a> {
+        Nonces { key, used: &mut self.used_nonces }
+    }
+
     fn incoming(&mut self, now_ms: u64, flow: Flow, bytes: Bytes) {
-        let message = match Message::parse(bytes) {
+        let message = match Message::parse(bytes.clone()) {
             Ok(message) => message,
             Err(error) => {
-                tracing::debug!(%error, remote = %flow.remote, "not a SIP message");
-                metrics::counter!("tandem_sip_malformed_total").increment(1);
-                return;
+                let unread = (&bytes, error);
+                return malformed::refuse(&self.shared, &mut self.malformed, now_ms, &flow, unread);
             }
         };
         let message = if message.is_request() { message.stamped(flow.remote) } else { message };
