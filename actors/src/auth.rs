@@ -14,6 +14,9 @@ pub(crate) fn deny(serving: &mut Serving, key: &ServerKey, request: &Message, de
     match denied {
         Admission::Admitted(_) => {}
         Admission::Challenged { realm, stale } => {
+            if stale {
+                metrics::counter!("tandem_auth_stale_total").increment(1);
+            }
             let nonce = serving.shared.nonces.issue(&realm, serving.shared.now().cluster.0);
             let offered = match takes_sha256(request.header(Header::UserAgent).unwrap_or_default()) {
                 true => challenges(&realm, &nonce, stale).to_vec(),

@@ -14,16 +14,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tandem_sip::build::ResponseBuilder;
+use tandem_sip::digest::{NonceKey, UsedNonces};
 use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::transaction::{ClientKey, Key, Limits, Output, Peer, ServerKey, Table, Timers};
 use tandem_state::{CallId, Flow, LegId, NodeId, Transport};
-use tandem_switching::admission::CallRates;
+use tandem_switching::admission::{CallRates, Nonces, USED_NONCES_MAX};
 use tandem_switching::call;
 use tokio::task::JoinHandle;
 
 use crate::ids::drawn_by;
+use crate::malformed::{self, Answers};
 use crate::shared::Shared;
 use crate::wire::{Tell, encode};
 
@@ -87,6 +89,8 @@ pub(crate) struct Serving {
     pub(crate) rates: CallRates,
     /// INVITE transactions that a CANCEL may name, with their calls.
     pub(crate) invites: HashMap<ServerKey, CallId>,
+    malformed: Answers,
+    used_nonces: UsedNonces,
     timer: Option<(u64, JoinHandle<()>)>,
 }
 
@@ -103,7 +107,10 @@ impl Actor for Endpoint {
         shared.set_endpoint(myself);
         shared.endpoint_depth.store(0, Ordering::Relaxed);
         let table = Table::new(Limits::default(), Timers::default(), shared.ids.seed());
-        Ok(Serving { shared, table, rates: CallRates::default(), invites: HashMap::new(), timer: None })
+        let (rates, invites, malformed) = (CallRates::default(), HashMap::new(), Answers::default());
+        // What a predecessor took is not known: older nonces are asked anew.
+        let used_nonces = UsedNonces::since(shared.now().cluster.0, USED_NONCES_MAX);
+        Ok(Serving { shared, table, rates, invites, malformed, used_nonces, timer: None })
     }
 
     async fn handle(
@@ -145,13 +152,17 @@ impl Serving {
         }
     }
 
+    /// How this node judges nonces.
+    pub(crate) fn nonces<'a>(&'a mut self, key: &'a NonceKey) -> Nonces<'a> {
+        Nonces { key, used: &mut self.used_nonces }
+    }
+
     fn incoming(&mut self, now_ms: u64, flow: Flow, bytes: Bytes) {
-        let message = match Message::parse(bytes) {
+        let message = match Message::parse(bytes.clone()) {
             Ok(message) => message,
             Err(error) => {
-                tracing::debug!(%error, remote = %flow.remote, "not a SIP message");
-                metrics::counter!("tandem_sip_malformed_total").increment(1);
-                return;
+                let unread = (&bytes, error);
+                return malformed::refuse(&self.shared, &mut self.malformed, now_ms, &flow, unread);
             }
         };
         let message = if message.is_request() { message.stamped(flow.remote) } else { message };
@@ -277,6 +288,10 @@ impl Serving {
             return self.in_dialog(key, message, flow);
         }
         match message.method() {
+            Method::Register | Method::Invite if !self.shared.cluster.has_quorum() => {
+                metrics::counter!("tandem_sip_no_quorum_total").increment(1);
+                self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, NO_QUORUM_RETRY_S));
+            }
             Method::Register => crate::register::register(self, key, message, flow),
             Method::Invite => crate::invite::invite(self, key, message, flow),
             Method::Options => self.answer(&key, &message, 200, |r| r.header(Header::Allow, ALLOW)),
@@ -332,6 +347,9 @@ impl Serving {
 
 /// Transaction timers that are due within this are served by one wake-up; T1 is a hundred times as long.
 const TIMER_GRAIN_MS: u64 = 5;
+
+/// New calls and registrations come back after this without a quorum: an election takes about one second.
+const NO_QUORUM_RETRY_S: &str = "2";
 
 /// What this switch takes outside of dialogs.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";

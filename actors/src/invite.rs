@@ -31,7 +31,7 @@ pub(crate) fn invite(serving: &mut Serving, key: ServerKey, message: Message, fl
     }
     let shared = Arc::clone(&serving.shared);
     let view = shared.cluster.view();
-    let user = match authenticate(&view, &shared.nonces, shared.now(), &message) {
+    let user = match authenticate(&view, serving.nonces(&shared.nonces), shared.now(), &message) {
         Admission::Admitted(user) => user,
         denied => return auth::deny(serving, &key, &message, denied),
     };

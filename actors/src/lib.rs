@@ -13,6 +13,7 @@ mod ids;
 mod intensity;
 mod invite;
 mod machine_actor;
+mod malformed;
 mod media;
 mod node;
 mod peers;

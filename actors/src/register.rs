@@ -19,7 +19,7 @@ pub(crate) fn register(serving: &mut Serving, key: ServerKey, message: Message, 
     let shared = Arc::clone(&serving.shared);
     let view = shared.cluster.view();
     let now = shared.now();
-    let user = match authenticate(&view, &shared.nonces, now, &message) {
+    let user = match authenticate(&view, serving.nonces(&shared.nonces), now, &message) {
         Admission::Admitted(user) => user,
         denied => return auth::deny(serving, &key, &message, denied),
     };

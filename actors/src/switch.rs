@@ -177,6 +177,11 @@ impl Switch {
         metrics::gauge!("tandem_mailbox_depth", "kind" => "endpoint")
             .set(self.shared.endpoint_depth.load(Ordering::Relaxed) as f64);
         metrics::gauge!("tandem_sip_connections").set(sip.connections as f64);
+        metrics::counter!("tandem_sip_dropped_total").absolute(sip.dropped);
+        metrics::counter!("tandem_sip_congested_total").absolute(sip.congested);
+        metrics::counter!("tandem_sip_unframed_total").absolute(sip.malformed);
+        metrics::counter!("tandem_sip_partial_total").absolute(sip.partial);
+        metrics::counter!("tandem_sip_connections_refused_total").absolute(sip.connections_refused);
         metrics::gauge!("tandem_rtp_sessions").set(rtp.sessions as f64);
         metrics::gauge!("tandem_rtp_port_pairs_free").set(rtp.ports_free as f64);
         metrics::counter!("tandem_rtp_packets_total", "dir" => "in").absolute(rtp.received);

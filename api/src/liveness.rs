@@ -1,5 +1,5 @@
-//! Whether there is a quorum and which members are down, asked of the cluster at most once a second: lists of
-//! registrations show it per row, `/readyz` and `/metrics` are asked often.
+//! Which members are down, asked of the cluster at most once a second: lists of registrations show it per row, `/metrics`
+//! is asked often.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,8 +21,6 @@ pub(crate) struct Liveness {
 /// How the members are.
 #[derive(Debug)]
 pub(crate) struct Members {
-    /// A quorum of voters answers.
-    pub(crate) quorum: bool,
     /// Those that don't answer.
     pub(crate) down: BTreeSet<NodeId>,
 }
@@ -36,7 +34,7 @@ impl Liveness {
         }
         let status = cluster.status().await;
         let down = status.nodes.iter().filter(|node| node.state == MemberState::Down).map(|node| node.id);
-        let members = Arc::new(Members { quorum: status.quorum, down: down.collect() });
+        let members = Arc::new(Members { down: down.collect() });
         *last = Some((Instant::now(), Arc::clone(&members)));
         members
     }

@@ -40,10 +40,10 @@ pub(crate) async fn refresh(api: &Api) {
     gauge!("tandem_node_calls").set(whole(calls));
     gauge!("tandem_node_registrations").set(whole(registrations));
     gauge!("tandem_state_position").set(u32::try_from(view.position).unwrap_or(u32::MAX));
-    let members = api.liveness.members(&api.cluster).await;
-    gauge!("tandem_quorum").set(u32::from(members.quorum));
+    let (quorum, members) = (api.cluster.has_quorum(), api.liveness.members(&api.cluster).await);
+    gauge!("tandem_quorum").set(u32::from(quorum));
     gauge!("tandem_members_down").set(whole(members.down.len()));
-    gauge!("tandem_ready").set(u32::from(members.quorum && api.switch.readiness().is_ok()));
+    gauge!("tandem_ready").set(u32::from(quorum && api.switch.readiness().is_ok()));
     let open = api.limits.streams_max.saturating_sub(api.streams.available_permits());
     gauge!("tandem_api_streams").set(whole(open));
     api.switch.refresh_gauges();

@@ -213,6 +213,12 @@ impl Cluster {
         Feed { receiver: self.node().shared.feed.subscribe(), stop: self.node().stop.subscribe() }
     }
 
+    /// Whether a quorum was heard of a moment ago, by the leader's word or, for the leader, by its followers'. At once, and
+    /// from what is known already: false means that a proposal would most likely find no quorum. True promises nothing.
+    pub fn has_quorum(&self) -> bool {
+        self.node().has_quorum()
+    }
+
     /// A log position that includes everything acknowledged before this call, confirmed by a quorum.
     pub async fn read_index(&self) -> Result<u64, ReadError> {
         self.node().read_index().await

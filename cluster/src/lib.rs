@@ -21,6 +21,7 @@ mod node;
 mod peer;
 mod pending;
 mod propose;
+mod quorum;
 mod raft;
 mod rpc;
 pub mod segment;

@@ -19,6 +19,7 @@ use crate::invitation::Invitations;
 use crate::leader::Submission;
 use crate::peer::PeerHandler;
 use crate::propose::Proposer;
+use crate::quorum::Heard;
 use crate::raft::{Raft, Types};
 use crate::rpc::Method;
 use crate::rpc::client::Peers;
@@ -41,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) handler: RwLock<Option<Arc<dyn PeerHandler>>>,
     /// A snapshot on its way from the leader.
     pub(crate) incoming: Mutex<Option<Incoming>>,
+    /// When this node last heard its leader.
+    pub(crate) heard: Heard,
     /// The latest incarnations that were seen of others.
     pub(crate) incarnations: Mutex<std::collections::BTreeMap<NodeId, tandem_state::Incarnation>>,
     pub(crate) stop: watch::Sender<bool>,

@@ -96,7 +96,7 @@ impl Service for Node {
     fn request(self: Arc<Self>, from: NodeId, method: Method, payload: Bytes) -> Answer {
         Box::pin(async move {
             match method {
-                Method::Append => encode(&self.raft().append_entries(decode(&payload)?).await.map_err(text)?),
+                Method::Append => self.append(&payload).await,
                 Method::Vote => encode(&self.raft().vote(decode(&payload)?).await.map_err(text)?),
                 Method::PreVote => encode(&self.raft().pre_vote(decode(&payload)?).await.map_err(text)?),
                 Method::Transfer => {
@@ -146,6 +146,12 @@ impl Node {
         members.retain(|(id, _)| *id != self.id());
         members.push((self.id(), self.record.cluster_address.clone()));
         Grant { sealed_key: self.identity.key, generation: self.identity.generation, role, members }
+    }
+
+    async fn append(&self, payload: &[u8]) -> Result<Bytes, String> {
+        let response = self.raft().append_entries(decode(payload)?).await.map_err(text)?;
+        self.heard.answered(&response);
+        encode(&response)
     }
 
     async fn proposals(&self, proposals: Vec<Proposal>) -> Result<Bytes, String> {

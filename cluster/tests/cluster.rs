@@ -42,6 +42,9 @@ async fn status_says_who_is_there_with_and_without_a_quorum() {
     let mut world = World::three().await;
     let status = world.node(0).status().await;
     assert!(status.quorum && status.survives.any_one_node);
+    for at in 0..3 {
+        assert!(world.node(at).has_quorum());
+    }
     assert_eq!(status.survives.site.get("east"), Some(&false));
     assert_eq!(status.survives.site.get("west"), Some(&true));
     assert_eq!(status.nodes.iter().filter(|node| node.raft == RaftRole::Leader).count(), 1);
@@ -53,6 +56,7 @@ async fn status_says_who_is_there_with_and_without_a_quorum() {
     assert!(!status.quorum && status.leader.is_none());
     assert_eq!(status.nodes.iter().filter(|node| node.state == MemberState::Down).count(), 2);
     assert!(world.node(0).read_index().await.is_err());
+    assert!(!world.node(0).has_quorum(), "known after the three seconds that the read waited");
     world.stop().await;
 }
 

@@ -1,11 +1,13 @@
 //! Digest authentication (RFC 3261 section 22, RFC 7616, RFC 8760): SHA-256 is offered first, MD5 after it for old phones.
 //!
 //! We keep only HA1 (the hash of user, realm and password), never the password. Nonces carry their own time and a
-//! proof that we made them, so that any node of the cluster can check any nonce and none is stored.
+//! proof that we made them, so that any node of the cluster can check any nonce and none is stored. Which uses of a nonce a
+//! node has seen is kept in [`UsedNonces`], by each node for itself.
 
 mod client;
 mod credentials;
 mod nonce;
+mod used;
 
 use md5::{Digest, Md5};
 use sha2::Sha256;
@@ -13,6 +15,7 @@ use sha2::Sha256;
 pub use client::{ChallengeError, ClientAnswer, ServerChallenge};
 pub use credentials::{Credentials, CredentialsError, StoredHa1, Verdict};
 pub use nonce::{NonceKey, NonceState};
+pub use used::UsedNonces;
 
 /// The hash of a challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

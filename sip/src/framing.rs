@@ -69,6 +69,13 @@ impl Framer {
         self.buffer.len()
     }
 
+    /// True while a message has begun and is not whole; line ends that wait are no message.
+    pub fn is_mid_message(&self) -> bool {
+        let line_ends_max = 3;
+        self.expected.is_some()
+            || self.buffer.iter().take(line_ends_max + 1).any(|b| !matches!(b, b'\r' | b'\n'))
+    }
+
     /// The next frame, or `None` when more bytes are needed.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
@@ -197,6 +204,24 @@ mod tests {
         let mut framer = Framer::new();
         framer.push(&[b"\r\n", TWO].concat());
         assert_eq!(frames(&mut framer), [Frame::Message(TWO.into())]);
+    }
+
+    #[test]
+    fn half_a_message_is_told_from_half_a_keep_alive() {
+        let mut framer = Framer::new();
+        let mut after = |bytes: &[u8]| {
+            framer.push(bytes);
+            while framer.next().unwrap().is_some() {}
+            framer.is_mid_message()
+        };
+        assert!(!after(b""));
+        assert!(!after(b"\r\n\r"));
+        assert!(!after(b"\n"));
+        assert!(!after(b"\r\n"));
+        assert!(after(b"O"));
+        assert!(after(ONE.get(1..ONE.len() - 1).unwrap()));
+        assert!(!after(b"c"));
+        assert!(!after(&[TWO, b"\r"].concat()));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! accessors of those have no error. All other headers stay text until asked for.
 
 mod edit;
+mod malformed;
 mod scan;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use crate::name_addr::{NameAddr, seconds};
 use crate::params::Split;
 use crate::via::Via;
 
+pub use malformed::refuse_malformed;
 pub use scan::ParseError;
 pub(crate) use scan::{content_length, is_token};
 

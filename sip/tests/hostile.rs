@@ -5,7 +5,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tandem_sip::digest::{Credentials, NonceKey, ServerChallenge};
 use tandem_sip::framing::{Frame, Framer, HEAD_MAX};
-use tandem_sip::message::MESSAGE_MAX;
+use tandem_sip::message::{MESSAGE_MAX, refuse_malformed};
 use tandem_sip::sdp::Sdp;
 use tandem_sip::sdp::relay::{Ours, rewrite};
 use tandem_sip::transaction::{Limits, Output, Peer, Table, Timers};
@@ -183,8 +183,17 @@ proptest! {
 
     #[test]
     fn mutated_messages_are_refused_or_usable(bytes in mutated(INVITE)) {
-        if let Ok(message) = Message::parse(bytes.into()) {
-            use_up(&message);
+        let bytes = Bytes::from(bytes);
+        match Message::parse(bytes.clone()) {
+            Ok(message) => use_up(&message),
+            Err(error) => {
+                let source = "192.0.2.1:5060".parse().unwrap();
+                if let Some(answer) = refuse_malformed(&bytes, error, source, "Tandem") {
+                    prop_assert!(answer.len() <= bytes.len() + 300, "an answer is no amplifier");
+                    let text = std::str::from_utf8(&answer).expect("an answer is text");
+                    prop_assert_eq!(text.matches("\r\n\r\n").count(), 1, "nobody writes our headers: {}", text);
+                }
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tandem_sip::digest::{Credentials, NonceKey, NonceState, StoredHa1, Verdict};
+use tandem_sip::digest::{Credentials, NonceKey, NonceState, StoredHa1, UsedNonces, Verdict};
 use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
@@ -11,6 +11,7 @@ use tandem_state::config::{Digests, Extension, TenantConfig};
 use tandem_state::{Party, State, TenantId};
 
 use crate::machine::Now;
+use crate::quirks;
 
 /// How long a nonce is good for.
 pub const NONCE_MS: u64 = 5 * 60_000;
@@ -35,7 +36,7 @@ pub enum Admission {
     Challenged {
         /// For this realm.
         realm: String,
-        /// Its proof was right but its nonce too old.
+        /// Its proof was right but its nonce too old, or used before with this count.
         stale: bool,
     },
     /// Turned away; never says which part was wrong.
@@ -47,26 +48,58 @@ pub enum Admission {
     },
 }
 
+/// What a node needs to judge nonces.
+#[derive(Debug)]
+pub struct Nonces<'a> {
+    /// Any node's nonces are checked with it.
+    pub key: &'a NonceKey,
+    /// Those that were answered at this node.
+    pub used: &'a mut UsedNonces,
+}
+
+/// Nonces whose uses are known at a time: a few times the phones that register at one node within [`NONCE_MS`].
+pub const USED_NONCES_MAX: usize = 400_000;
+
 /// Checks the digest credentials of a REGISTER or INVITE.
-pub fn authenticate(state: &State, nonces: &NonceKey, now: Now, request: &Message) -> Admission {
+pub fn authenticate(state: &State, nonces: Nonces<'_>, now: Now, request: &Message) -> Admission {
     let credentials = credentials(request);
     let Some((tenant, config)) = tenant_of(state, request, credentials.as_ref()) else {
-        return Admission::Refused { status: 403, reason: "unknown_domain" };
+        return refused(403, "unknown_domain");
     };
     let challenged = |stale| Admission::Challenged { realm: config.domain.clone(), stale };
     let Some(credentials) = credentials else { return challenged(false) };
     if !credentials.realm.eq_ignore_ascii_case(&config.domain) {
         return challenged(false);
     }
-    let nonce = nonces.check(&config.domain, credentials.nonce, now.cluster.0, NONCE_MS);
+    if !quirks::signs(credentials.uri, request.request_uri()) {
+        return refused(400, "wrong_uri");
+    }
+    let nonce = nonces.key.check(&config.domain, credentials.nonce, now.cluster.0, NONCE_MS);
     if nonce == NonceState::Forged {
         return challenged(true);
     }
     let extension = state.extension(tenant, credentials.username);
-    match (prove(&credentials, request, extension), extension, nonce) {
-        (true, Some(_), NonceState::Stale) => challenged(true),
-        (true, Some(extension), _) => Admission::Admitted(user(tenant, config, extension)),
-        (false, _, _) | (true, None, _) => Admission::Refused { status: 403, reason: "wrong_credentials" },
+    match (prove(&credentials, request, extension), extension) {
+        (true, Some(extension)) if nonces.take(now, nonce, &credentials) => {
+            Admission::Admitted(user(tenant, config, extension))
+        }
+        (true, Some(_)) => challenged(true),
+        (false, _) | (true, None) => refused(403, "wrong_credentials"),
+    }
+}
+
+fn refused(status: u16, reason: &'static str) -> Admission {
+    Admission::Refused { status, reason }
+}
+
+impl Nonces<'_> {
+    /// Takes one use of a nonce; false when it is too old or this use was taken before.
+    fn take(self, now: Now, nonce: NonceState, credentials: &Credentials<'_>) -> bool {
+        let (NonceState::Fresh { made_ms }, Some(nc)) = (nonce, credentials.nonce_count()) else {
+            return false;
+        };
+        let stale_before_ms = now.cluster.0.saturating_sub(NONCE_MS);
+        self.used.take(stale_before_ms, made_ms, credentials.nonce, credentials.username, nc)
     }
 }
 

@@ -295,7 +295,6 @@ impl Demo {
         self.restarted.lock().expect("no panic inside").push(started);
     }
 
-    /// The text of all nodes' logs.
     /// Gives the fault switch of a node's test build an order.
     #[cfg(feature = "faults")]
     pub fn fault(&self, node: u8, order: &str) -> String {
@@ -309,6 +308,7 @@ impl Demo {
         answer.trim().to_owned()
     }
 
+    /// The text of all nodes' logs.
     pub fn logs(&self) -> String {
         (1..=3)
             .map(|node| {

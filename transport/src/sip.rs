@@ -52,6 +52,8 @@ pub struct Limits {
     pub connections_per_source_max: usize,
     /// A connection without a message or keep-alive for this long is closed.
     pub idle_timeout: Duration,
+    /// A connection on which a message has begun and is not whole after this long is closed, however it drips.
+    pub message_timeout: Duration,
     /// A peer that takes nothing of a message for this long is closed.
     pub write_timeout: Duration,
     /// How long a connection may take to come about.
@@ -94,6 +96,8 @@ pub enum CloseReason {
     ByUs,
     /// Nothing came for too long.
     Idle,
+    /// A message that had begun did not come whole in time.
+    Partial,
     /// The peer took nothing for too long.
     Stalled,
     /// The stream can't be cut into messages.
@@ -243,6 +247,7 @@ impl Default for Limits {
             connections_max: 20_000,
             connections_per_source_max: 1_000,
             idle_timeout: Duration::from_secs(600),
+            message_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(5),
             message_octets_max: 65_535,

@@ -178,6 +178,29 @@ async fn connections_are_limited_per_source_and_idle_ones_are_closed() {
 }
 
 #[tokio::test]
+async fn a_message_that_drips_is_not_waited_for_while_keep_alives_between_messages_are_fine() {
+    let limits = Limits { message_timeout: Duration::from_millis(100), ..Limits::default() };
+    let (transport, mut incoming) = bind(limits);
+    let mut patient = TcpStream::connect(tcp(&transport)).await.expect("accepted");
+    patient.write_all(b"\r\n").await.expect("half a keep-alive");
+    let mut slow = TcpStream::connect(tcp(&transport)).await.expect("accepted");
+    let drip = tokio::spawn(async move {
+        for octet in OPTIONS.iter().cycle() {
+            if slow.write_all(&[*octet]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let Incoming::Closed { reason, .. } = next(&mut incoming).await else { panic!("no message is whole") };
+    assert_eq!((reason, transport.counters().partial), (CloseReason::Partial, 1));
+    drip.abort();
+    let whole = [b"\r\n", OPTIONS].concat();
+    patient.write_all(&whole).await.expect("still open");
+    assert_eq!(message(&mut incoming).await.1, Bytes::from_static(OPTIONS));
+}
+
+#[tokio::test]
 async fn a_peer_that_does_not_read_fills_its_queue_and_no_more() {
     let (transport, mut incoming) = bind(Limits { write_queue_max: 4, ..Limits::default() });
     let mut phone = TcpStream::connect(tcp(&transport)).await.expect("accepted");

@@ -29,7 +29,7 @@ pub(crate) async fn readyz(api: Shared) -> Result<Answer<Health>, Problem> {
         return Err(Problem::unavailable("the node is stopping"));
     }
     api.switch.readiness().map_err(Problem::unavailable)?;
-    if !api.liveness.members(&api.cluster).await.quorum {
+    if !api.cluster.has_quorum() {
         return Err(Problem::unavailable("no quorum of nodes answers"));
     }
     Ok(Answer::ok(api.cluster.view().position, Health { status: "ok" }))

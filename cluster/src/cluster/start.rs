@@ -19,6 +19,7 @@ use crate::identity::{self, DirectoryLock, Identity, raise_incarnation};
 use crate::invitation::Invitations;
 use crate::node::{NODE_EPOCH, Node, PeerFetch, follow_addresses};
 use crate::propose::Proposer;
+use crate::quorum::Heard;
 use crate::raft::Raft;
 use crate::raft::log::Log;
 use crate::raft::machine::Machine;
@@ -85,6 +86,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
         invitations: Invitations::default(),
         handler: RwLock::default(),
         incoming: Mutex::default(),
+        heard: Heard::never(),
         incarnations: Mutex::new(BTreeMap::new()),
         stop,
         identity,

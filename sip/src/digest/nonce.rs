@@ -18,7 +18,10 @@ pub struct NonceKey([u8; 32]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NonceState {
     /// Ours and young enough.
-    Fresh,
+    Fresh {
+        /// When it was made.
+        made_ms: u64,
+    },
     /// Ours but too old (or from a clock far ahead): ask again with `stale=true`.
     Stale,
     /// Not ours.
@@ -45,7 +48,7 @@ impl NonceKey {
             return NonceState::Forged;
         }
         match u64::from_str_radix(time, 16) {
-            Ok(made) if now_ms.abs_diff(made) <= lifetime_ms => NonceState::Fresh,
+            Ok(made_ms) if now_ms.abs_diff(made_ms) <= lifetime_ms => NonceState::Fresh { made_ms },
             Ok(_) => NonceState::Stale,
             Err(_) => NonceState::Forged,
         }

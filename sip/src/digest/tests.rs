@@ -80,9 +80,10 @@ fn sha_256_is_offered_first() {
 fn a_nonce_is_fresh_then_stale_and_nobody_else_can_make_it() {
     let key = NonceKey::new([7; 32]);
     let nonce = key.issue("acme.example", 100_000);
-    assert_eq!(key.check("acme.example", &nonce, 100_000, 60_000), NonceState::Fresh);
-    assert_eq!(key.check("acme.example", &nonce, 160_000, 60_000), NonceState::Fresh);
-    assert_eq!(key.check("acme.example", &nonce, 99_000, 60_000), NonceState::Fresh);
+    let fresh = NonceState::Fresh { made_ms: 100_000 };
+    assert_eq!(key.check("acme.example", &nonce, 100_000, 60_000), fresh);
+    assert_eq!(key.check("acme.example", &nonce, 160_000, 60_000), fresh);
+    assert_eq!(key.check("acme.example", &nonce, 99_000, 60_000), fresh);
     assert_eq!(key.check("acme.example", &nonce, 160_001, 60_000), NonceState::Stale);
     assert_eq!(key.check("globex.example", &nonce, 100_000, 60_000), NonceState::Forged);
     assert_eq!(NonceKey::new([8; 32]).check("acme.example", &nonce, 100_000, 60_000), NonceState::Forged);

@@ -12,12 +12,18 @@ use crate::params::Split;
 use crate::via::{Rport, Via};
 
 pub(super) fn stamp(message: &Message, source: SocketAddr) -> Message {
-    let via = message.via_top();
+    match stamped_value(message.via_top_text(), &message.via_top(), source) {
+        Some(value) => splice_top_via(message, &value),
+        None => message.clone(),
+    }
+}
+
+/// A Via value with `received` and `rport`, `None` when it needs neither.
+pub(super) fn stamped_value(text: &str, via: &Via<'_>, source: SocketAddr) -> Option<String> {
     let asked = via.rport != Rport::Absent;
     if !asked && via.received.is_none() && via.is_from(source.ip()) {
-        return message.clone();
+        return None;
     }
-    let text = message.via_top_text();
     let mut value = String::with_capacity(text.len().saturating_add(64));
     let mut items = Split::new(text, b';');
     value.push_str(items.next().unwrap_or(""));
@@ -30,7 +36,7 @@ pub(super) fn stamp(message: &Message, source: SocketAddr) -> Message {
         false => write!(value, ";received={}", source.ip()),
     };
     written.expect("writing to a String can't fail");
-    splice_top_via(message, &value)
+    Some(value)
 }
 
 pub(super) fn replace_top_via(message: &Message, value: &str) -> Result<Message, ParseError> {

@@ -12,7 +12,7 @@ use crate::name_addr::NameAddr;
 use crate::params::Split;
 use crate::via::Via;
 
-/// Why bytes are no message. Nothing more is said of them: who sends such things gets no answer.
+/// Why bytes are no message. Who sends such things hears it only where [`super::refuse_malformed`] can say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Only line ends: a keep-alive (RFC 5626 section 4.4.1).
@@ -71,15 +71,15 @@ pub(super) fn scan(bytes: Bytes) -> Result<Inner, ParseError> {
 }
 
 /// What the first walk finds: the lines, and whether the text must be copied to be cleaned.
-struct Head {
-    start_line: Range<usize>,
-    lines: Vec<Line>,
+pub(super) struct Head {
+    pub(super) start_line: Range<usize>,
+    pub(super) lines: Vec<Line>,
     folds: Vec<usize>,
     end: usize,
 }
 
 impl Head {
-    fn walk(bytes: &[u8]) -> Result<Self, ParseError> {
+    pub(super) fn walk(bytes: &[u8]) -> Result<Self, ParseError> {
         let (start_line, mut at) = line(bytes, 0)?;
         let mut head = Self { start_line, lines: Vec::with_capacity(20), folds: Vec::new(), end: 0 };
         loop {
@@ -151,10 +151,14 @@ fn trimmed(start: usize, text: &[u8]) -> Span {
 /// The same bytes cut at Content-Length; when lines are folded or the head is not UTF-8, a copy of the same length
 /// in which every line is one line and all text is text.
 fn cleaned(bytes: &Bytes, head: &Head) -> Result<Bytes, ParseError> {
-    let bytes = bytes.slice(..message_end(bytes, head)?);
+    Ok(as_text(bytes.slice(..message_end(bytes, head)?), head))
+}
+
+/// The same without the cut.
+pub(super) fn as_text(bytes: Bytes, head: &Head) -> Bytes {
     let text = bytes.get(..head.end).unwrap_or_default();
     if head.folds.is_empty() && std::str::from_utf8(text).is_ok() {
-        return Ok(bytes);
+        return bytes;
     }
     let mut copy = bytes.to_vec();
     for fold in &head.folds {
@@ -162,7 +166,7 @@ fn cleaned(bytes: &Bytes, head: &Head) -> Result<Bytes, ParseError> {
         before.iter_mut().rev().take_while(|b| matches!(b, b'\r' | b'\n')).for_each(|b| *b = b' ');
     }
     replace_non_utf8(copy.get_mut(..head.end).unwrap_or_default());
-    Ok(Bytes::from(copy))
+    Bytes::from(copy)
 }
 
 fn replace_non_utf8(mut text: &mut [u8]) {

@@ -45,7 +45,10 @@ fn take(sdp: &mut Sdp, letter: &str, value: &str) -> Result<(), SdpError> {
         "c" => *connection = Some(parse_connection(value).ok_or(SdpError::Connection)?),
         "b" => bandwidths.push(value.to_owned()),
         "a" => attributes.push(parse_attribute(value)),
-        "s" if sdp.media.is_empty() => sdp.session_name = value.to_owned(),
+        // Nothing is no name (RFC 8866 section 5.3): it reads as the `-` that stands for none.
+        "s" if sdp.media.is_empty() => {
+            sdp.session_name = if value.is_empty() { "-" } else { value }.to_owned()
+        }
         "t" if sdp.media.is_empty() => sdp.times.push(value.to_owned()),
         _ => {}
     }

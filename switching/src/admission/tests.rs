@@ -29,7 +29,11 @@ fn proved(
 }
 
 fn asked(request: &Message) -> Admission {
-    authenticate(&state(), &key(), now(NOW_MS), request)
+    asked_with(&mut UsedNonces::since(0, 9), request)
+}
+
+fn asked_with(used: &mut UsedNonces, request: &Message) -> Admission {
+    authenticate(&state(), Nonces { key: &key(), used }, now(NOW_MS), request)
 }
 
 fn of_acme(user: &str, password: &str) -> Message {
@@ -125,9 +129,38 @@ fn credentials_for_another_method_prove_nothing() {
     let request = of_acme("101", "pw-acme-101");
     let text = String::from_utf8(request.bytes().to_vec()).unwrap();
     let invite = text
-        .replace("REGISTER sip:acme.example SIP", "INVITE sip:102@acme.example SIP")
+        .replace("REGISTER sip:acme.example SIP", "INVITE sip:acme.example SIP")
         .replace("1 REGISTER", "1 INVITE");
     assert_eq!(asked(&Message::parse(invite.into()).unwrap()), wrong());
+}
+
+#[test]
+fn credentials_for_another_uri_are_a_bad_request_whoever_sends_them() {
+    for password in ["pw-acme-101", "guess"] {
+        let text = String::from_utf8(of_acme("101", password).bytes().to_vec()).unwrap();
+        let moved = text.replace("uri=\"sip:acme.example\"", "uri=\"sip:102@acme.example\"");
+        assert_ne!(text, moved);
+        let refused = Admission::Refused { status: 400, reason: "wrong_uri" };
+        assert_eq!(asked(&Message::parse(moved.into()).unwrap()), refused);
+    }
+}
+
+#[test]
+fn credentials_that_were_used_are_asked_for_anew_and_a_wrong_password_uses_nothing() {
+    let (mut used, stale) =
+        (UsedNonces::since(0, 9), Admission::Challenged { realm: "acme.example".into(), stale: true });
+    assert_eq!(asked_with(&mut used, &of_acme("101", "guess")), wrong());
+    let request = of_acme("101", "pw-acme-101");
+    assert!(matches!(asked_with(&mut used, &request), Admission::Admitted(_)));
+    assert_eq!(asked_with(&mut used, &request), stale);
+    let text = String::from_utf8(request.bytes().to_vec()).unwrap();
+    let odd = text.replace("nc=00000001", "nc=1");
+    assert_ne!(text, odd);
+    assert_eq!(
+        asked_with(&mut used, &Message::parse(odd.into()).unwrap()),
+        wrong(),
+        "the count is signed too"
+    );
 }
 
 #[test]

@@ -79,7 +79,8 @@ impl Call {
         match message.status().unwrap_or(500) {
             0..=199 => self.progress(now, id, &message),
             200..=299 => self.answered(now, id, &message),
-            status => self.target_failed(now, id, refusal::cause_of_status(status)),
+            status @ 300..=599 => self.target_failed(now, id, refusal::cause_of_status(status)),
+            status => self.refused_for_all(now, id, refusal::cause_of_status(status)),
         }
     }
 
@@ -145,6 +146,17 @@ impl Call {
         if !self.callees.iter().any(super::Leg::is_open_attempt) {
             self.finish(now, self.best_cause);
         }
+    }
+
+    /// A 6xx speaks for the user and not for the phone (RFC 3261 section 16.7 step 5): the others stop, and its cause is the
+    /// call's.
+    fn refused_for_all(&mut self, now: Now, id: LegId, cause: Cause) {
+        let dialling = matches!(self.phase, Phase::Dialling { .. });
+        if !dialling || !self.leg(id).is_some_and(|leg| leg.is_open_attempt()) {
+            return self.target_failed(now, id, cause);
+        }
+        self.leg_over(id);
+        self.finish(now, cause);
     }
 
     /// No final response to a request of ours.

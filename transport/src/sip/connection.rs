@@ -39,12 +39,15 @@ pub(super) struct Connection {
     pong_due: bool,
     /// When the message that is being written began to wait, or the last whole message came or went.
     since: Instant,
+    /// When the message that is not whole yet began to come.
+    partial: Option<Instant>,
 }
 
 impl Connection {
     pub(super) fn new(path: Path, queue: Receiver<Bytes>, shared: Shared) -> Self {
         let since = Instant::now();
-        Self { path, queue, shared, framer: Framer::new(), writing: Bytes::new(), pong_due: false, since }
+        let (framer, writing) = (Framer::new(), Bytes::new());
+        Self { path, queue, shared, framer, writing, pong_due: false, since, partial: None }
     }
 
     pub(super) fn path(&self) -> Path {
@@ -80,8 +83,7 @@ impl Connection {
         let mut buffer = vec![0; READ_OCTETS];
         loop {
             let busy = !self.writing.is_empty();
-            let limits = &self.shared.limits;
-            let patience = if busy { limits.write_timeout } else { limits.idle_timeout };
+            let (deadline, overdue) = self.deadline();
             let step = tokio::select! {
                 ready = stream.readable() => match ready {
                     Ok(()) => self.read(stream, &mut buffer).await,
@@ -95,13 +97,27 @@ impl Connection {
                     Some(message) => self.begin(stream, message),
                     None => Err(CloseReason::ByUs),
                 },
-                () = sleep_until(self.since + patience) => {
-                    Err(if busy { CloseReason::Stalled } else { CloseReason::Idle })
-                }
+                () = sleep_until(deadline) => Err(overdue),
             };
             if let Err(reason) = step {
+                if reason == CloseReason::Partial {
+                    self.shared.counters.partial.add();
+                }
                 return reason;
             }
+        }
+    }
+
+    /// Until when the peer has to do what is waited for, and what it is called when it doesn't.
+    fn deadline(&self) -> (Instant, CloseReason) {
+        let limits = &self.shared.limits;
+        let quiet = match self.writing.is_empty() {
+            true => (self.since + limits.idle_timeout, CloseReason::Idle),
+            false => (self.since + limits.write_timeout, CloseReason::Stalled),
+        };
+        match self.partial.map(|began| began + limits.message_timeout) {
+            Some(whole) if whole < quiet.0 => (whole, CloseReason::Partial),
+            Some(_) | None => quiet,
         }
     }
 
@@ -114,7 +130,12 @@ impl Connection {
         };
         self.framer.push(buffer.get(..len).unwrap_or_default());
         while let Some(frame) = self.next_frame()? {
+            self.partial = None;
             self.take(stream, frame).await?;
+        }
+        match self.framer.is_mid_message() {
+            true => self.partial = self.partial.or_else(|| Some(Instant::now())),
+            false => self.partial = None,
         }
         Ok(())
     }

@@ -19,6 +19,8 @@ pub struct SipCounters {
     pub keepalives: u64,
     /// Datagrams and streams that were too long or could not be framed.
     pub malformed: u64,
+    /// Connections closed because a message on them did not come whole in time.
+    pub partial: u64,
     /// Connections accepted or opened.
     pub connections_opened: u64,
     /// Connections refused by a limit.
@@ -36,6 +38,7 @@ pub(super) struct Counters {
     pub(super) fenced: Counter,
     pub(super) keepalives: Counter,
     pub(super) malformed: Counter,
+    pub(super) partial: Counter,
     pub(super) connections_opened: Counter,
     pub(super) connections_refused: Counter,
 }
@@ -63,6 +66,7 @@ impl Counters {
             fenced: self.fenced.get(),
             keepalives: self.keepalives.get(),
             malformed: self.malformed.get(),
+            partial: self.partial.get(),
             connections_opened: self.connections_opened.get(),
             connections_refused: self.connections_refused.get(),
             connections: 0,
