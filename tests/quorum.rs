@@ -6,23 +6,12 @@ mod support;
 
 use std::time::{Duration, Instant};
 use support::demo::{Account, Demo};
-use support::phone::{Call, Phone};
+use support::phone::Phone;
+use support::talk::Talk;
 use support::{SOON, eventually};
 
 /// What an operator may rely on.
 const AT_ONCE: Duration = Duration::from_secs(2);
-
-/// Two phones at one node, talking.
-fn talking(demo: &Demo, node: u8) -> (Phone, Call, Phone, Call) {
-    let (a, b) = (demo.account(), demo.account());
-    let mut caller = Phone::registered(demo, &a, node);
-    let mut callee = Phone::registered(demo, &b, node);
-    let mut out = caller.call(&b.number);
-    let mut inc = callee.incoming();
-    callee.answer(&mut inc, 200, "OK");
-    caller.expect(&mut out, 200);
-    (caller, out, callee, inc)
-}
 
 /// REGISTER and INVITE of phones that the node has not seen are refused within two seconds of `since`, and say when to try
 /// again.
@@ -62,24 +51,21 @@ fn serves_again(demo: &Demo, node: u8) {
     eventually(SOON, "the node is ready again", || {
         demo.get(node, "/readyz").is_ok_and(|(status, _)| status == 200).then_some(())
     });
-    let (mut caller, mut out, mut callee, inc) = talking(demo, node);
-    caller.hang_up(&mut out);
-    callee.ended(&inc);
+    Talk::begin(demo, (node, node)).end();
 }
 
 /// Kills the two others under a call of `node`, and brings them back.
 fn alone_and_back(demo: &Demo, node: u8) {
-    let (mut caller, mut out, mut callee, inc) = talking(demo, node);
+    let mut talk = Talk::begin(demo, (node, node));
     let stranger = demo.account();
     let others: Vec<u8> = (1..=3).filter(|other| *other != node).collect();
     others.iter().for_each(|other| demo.kill(*other));
     refuses_at_once(demo, node, &stranger, Instant::now());
     shows_no_quorum(demo, node);
-    caller.hang_up(&mut out);
-    callee.ended(&inc);
+    talk.end();
     others.iter().for_each(|other| demo.restart(*other));
     serves_again(demo, node);
-    let cdr = demo.cdr(&caller.account, &callee.account.number);
+    let cdr = demo.cdr(&talk.caller.account, &talk.callee.account.number);
     assert_eq!(cdr["status"], "answered", "{cdr}");
 }
 

@@ -10,7 +10,9 @@
 pub mod baresip;
 pub mod demo;
 pub mod phone;
+pub mod rtp;
 pub mod sipp;
+pub mod talk;
 pub mod tone;
 pub mod wire;
 
