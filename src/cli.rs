@@ -131,6 +131,32 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Make a learner a voter (a node that joins is promoted by itself once it has caught up)
+    #[command(after_help = "Example:\n  tandem cluster promote n4")]
+    Promote {
+        /// Its name or id
+        node: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Take a node out for good: its identity never comes back
+    #[command(
+        after_help = "Example, for a machine that is lost:\n  tandem cluster remove n3\n  tandem cluster invite    # and `cluster join` on the new machine, in an empty data directory"
+    )]
+    Remove {
+        /// Its name or id
+        node: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Hand leadership to a node
+    #[command(after_help = "Example:\n  tandem cluster transfer-leader n2")]
+    TransferLeader {
+        /// Its name or id
+        node: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// The state hash at one log position on every node; fails if they differ or a node can't be reached
     #[command(after_help = "Example:\n  tandem cluster hash")]
     Hash {

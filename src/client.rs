@@ -66,6 +66,11 @@ impl Client {
         response.json().await.with_context(|| format!("the answer to {path} can't be read"))
     }
 
+    /// Has something done that has no answer but that it is done.
+    pub(crate) async fn act(&self, path: &str) -> anyhow::Result<()> {
+        self.send(Method::POST, path, |request| request).await.map(drop)
+    }
+
     /// Removes something.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.send(Method::DELETE, path, |request| request).await.map(drop)

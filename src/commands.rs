@@ -52,6 +52,15 @@ fn run_cluster(command: ClusterCommand) -> anyhow::Result<()> {
         ClusterCommand::Status { watch, remote } => {
             with(&remote, |client| cluster::status(client, watch, remote.format()))
         }
+        ClusterCommand::Promote { node, remote } => {
+            with(&remote, |client| cluster::promote(client, node, remote.format()))
+        }
+        ClusterCommand::Remove { node, remote } => {
+            with(&remote, |client| cluster::remove(client, node, remote.format()))
+        }
+        ClusterCommand::TransferLeader { node, remote } => {
+            with(&remote, |client| cluster::transfer_leader(client, node, remote.format()))
+        }
         ClusterCommand::Hash { remote } => with(&remote, |client| cluster::hash(client, remote.format())),
     }
 }

@@ -16,7 +16,8 @@ use utoipa_axum::routes;
 use crate::api::Api;
 use crate::problem::Problem;
 use crate::routes::{
-    audit, calls, cdrs, cluster, config, events, extensions, health, numbers, registrations, tenants, tokens,
+    audit, calls, cdrs, cluster, config, events, extensions, health, members, numbers, registrations,
+    tenants, tokens,
 };
 
 static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| described(documented().split_for_parts().1));
@@ -49,6 +50,9 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(cluster::status))
         .routes(routes!(cluster::hash))
         .routes(routes!(cluster::invite))
+        .routes(routes!(members::remove))
+        .routes(routes!(members::promote))
+        .routes(routes!(members::lead))
         .routes(routes!(config::export, config::apply))
         .routes(routes!(tenants::list))
         .routes(routes!(tenants::show, tenants::put, tenants::remove))

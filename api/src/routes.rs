@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod extensions;
 pub(crate) mod health;
+pub(crate) mod members;
 pub(crate) mod numbers;
 pub(crate) mod registrations;
 pub(crate) mod tenants;

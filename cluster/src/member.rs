@@ -100,6 +100,9 @@ impl Node {
                 return MemberAnswer::Refused("this node leads: hand leadership to another one first".into());
             }
             MemberAsk::Remove(node) => {
+                if let Some(why) = self.too_few_without(node).await {
+                    return MemberAnswer::Refused(why);
+                }
                 let gone = BTreeSet::from([node.0]);
                 let removed = if votes(node) {
                     raft.change_membership(ChangeMembers::RemoveVoters(gone), false).await
@@ -124,6 +127,24 @@ impl Node {
                 None => MemberAnswer::Refused(error.to_string()),
             },
         }
+    }
+
+    /// Why the cluster would stand still without a voter: those that stay and can be reached are no majority.
+    async fn too_few_without(&self, node: NodeId) -> Option<String> {
+        let metrics = self.metrics();
+        let voters: Vec<NodeId> = metrics.membership_config.voter_ids().map(NodeId).collect();
+        let staying = voters.iter().copied().filter(|id| *id != node);
+        let mut reached = 0;
+        let count = staying.clone().count();
+        for id in staying {
+            reached += usize::from(id == self.id() || self.ping(id).await.is_some());
+        }
+        let needed = count / 2 + 1;
+        (voters.contains(&node) && reached < needed).then(|| {
+            format!(
+                "only {reached} of the {count} voters that would stay can be reached, and {needed} are needed"
+            )
+        })
     }
 
     async fn hand_over(&self, to: NodeId) -> MemberAnswer {

@@ -1,4 +1,4 @@
-//! `tandem cluster init`, `invite`, `join`, `status`, `hash`.
+//! `tandem cluster init`, `invite`, `join`, `status`, `promote`, `remove`, `transfer-leader`, `hash`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::json;
 use tandem_api::views::{HashView, InvitationView, MemberView, StatusView};
 
 use crate::cli::{Format, RoleArg};
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::config::Config;
 use crate::failure::refused;
 use crate::node::first_token;
@@ -96,6 +96,25 @@ pub(super) async fn status(client: Client, watch: bool, format: Format) -> anyho
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+}
+
+pub(super) async fn promote(client: Client, node: String, format: Format) -> anyhow::Result<()> {
+    client.act(&format!("/v1/cluster/nodes/{}/promote", segment(&node))).await?;
+    done(format, &node, "votes")
+}
+
+pub(super) async fn transfer_leader(client: Client, node: String, format: Format) -> anyhow::Result<()> {
+    client.act(&format!("/v1/cluster/nodes/{}/lead", segment(&node))).await?;
+    done(format, &node, "leads")
+}
+
+pub(super) async fn remove(client: Client, node: String, format: Format) -> anyhow::Result<()> {
+    client.delete(&format!("/v1/cluster/nodes/{}", segment(&node))).await?;
+    done(format, &node, "is removed")
+}
+
+fn done(format: Format, node: &str, what: &str) -> anyhow::Result<()> {
+    show(format, &json!({ "node": node, "done": what }), |_| format!("{node} {what}\n"))
 }
 
 pub(super) async fn hash(client: Client, format: Format) -> anyhow::Result<()> {

@@ -1,0 +1,69 @@
+//! Members of the cluster: promoted, removed, made the leader. Each is done once and for all, however often it is asked.
+
+use axum::extract::Path;
+use tandem_cluster::MemberError;
+use tandem_state::{NodeId, State};
+
+use super::Shared;
+use crate::answer::Gone;
+use crate::change::Removal;
+use crate::problem::Problem;
+
+/// Makes a learner a voter. A node that joins is promoted by itself once it has caught up.
+#[utoipa::path(post, path = "/v1/cluster/nodes/{node}/promote", tag = "cluster",
+    params(("node" = String, Path, description = "its name or id")),
+    responses((status = 204, description = "it votes")))]
+pub(crate) async fn promote(
+    api: Shared,
+    Path(node): Path<String>,
+    Removal { session, .. }: Removal,
+) -> Result<Gone, Problem> {
+    session.operator()?;
+    api.cluster.promote(named(&session.view, &node)?).await.map_err(|error| refused(&node, error))?;
+    Ok(Gone { position: api.cluster.applied() })
+}
+
+/// Hands leadership to a voter.
+#[utoipa::path(post, path = "/v1/cluster/nodes/{node}/lead", tag = "cluster",
+    params(("node" = String, Path, description = "its name or id")),
+    responses((status = 204, description = "it leads")))]
+pub(crate) async fn lead(
+    api: Shared,
+    Path(node): Path<String>,
+    Removal { session, .. }: Removal,
+) -> Result<Gone, Problem> {
+    session.operator()?;
+    api.cluster.transfer_leader(named(&session.view, &node)?).await.map_err(|error| refused(&node, error))?;
+    Ok(Gone { position: api.cluster.applied() })
+}
+
+/// Takes a node out for good: its identity never comes back, its calls end, its bindings go. Refused when those that
+/// stay and can be reached would make no quorum.
+#[utoipa::path(delete, path = "/v1/cluster/nodes/{node}", tag = "cluster",
+    params(("node" = String, Path, description = "its name or id")),
+    responses((status = 204, description = "it is removed")))]
+pub(crate) async fn remove(
+    api: Shared,
+    Path(node): Path<String>,
+    Removal { session, .. }: Removal,
+) -> Result<Gone, Problem> {
+    session.operator()?;
+    api.cluster.remove(named(&session.view, &node)?).await.map_err(|error| refused(&node, error))?;
+    Ok(Gone { position: api.cluster.applied() })
+}
+
+/// A node by its name, or by its id.
+fn named(view: &State, text: &str) -> Result<NodeId, Problem> {
+    let by_name = view.nodes.values().find(|node| node.name == text).map(|node| node.id);
+    by_name
+        .or_else(|| text.parse().ok())
+        .ok_or_else(|| Problem::not_found(format!("no node {text}; `tandem cluster status` lists them")))
+}
+
+fn refused(node: &str, error: MemberError) -> Problem {
+    match error {
+        MemberError::NoNode => Problem::not_found(format!("no node {node} in this cluster")),
+        MemberError::Refused(why) => Problem::conflict(why),
+        MemberError::NoLeader => Problem::unavailable("no leader carried it out in time"),
+    }
+}
