@@ -284,6 +284,12 @@ fn the_operator_can_end_a_call() {
     caller.ended(&out);
     callee.ended(&inc);
     DEMO.await_no_calls(&caller.account);
+    eventually(SOON, "the hang-up stands in the audit", || {
+        let audit = DEMO.items(2, "/v1/audit");
+        let named = |one: &serde_json::Value| one["action"] == format!("hang up call {id}").as_str();
+        let record = audit.into_iter().find(named)?;
+        (record["principal"] == "token:admin").then_some(())
+    });
 }
 
 #[test]

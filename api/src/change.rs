@@ -50,6 +50,14 @@ pub(crate) async fn carry_out(
     Ok(Done { position: committed.position, reply: committed.outcome? })
 }
 
+/// Writes down what was done in the session's name and changes nothing in the state; asked again about the same view, it is
+/// written once.
+pub(crate) async fn audit(api: &Api, session: &Session, action: String) -> Result<(), Problem> {
+    let key = format!("audit of {action} at {}", session.view.position);
+    let key = IdempotencyKey { key, body_hash: [0; 32] };
+    carry_out(api, session, Some(key), Command::Audit { action }).await.map(drop)
+}
+
 impl<T: DeserializeOwned> FromRequest<Api> for Change<T> {
     type Rejection = Problem;
 

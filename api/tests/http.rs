@@ -223,6 +223,13 @@ async fn the_cluster_is_shown_and_its_hash_taken() {
     assert_eq!((&hash.body["equal"], hash.body["nodes"].as_array().unwrap().len()), (&json!(true), 1));
     let invited = node.ask("POST", "/v1/cluster/invite", &node.operator, Some(&json!({})), &[]).await;
     assert_eq!((invited.status, &invited.body["role"]), (201, &json!("full")));
+    let audit = node.get("/v1/audit").await;
+    let first = &audit.body["items"][0];
+    assert_eq!(
+        (&first["principal"], &first["action"]),
+        (&json!("token:admin"), &json!("invite a full node for 3600 s"))
+    );
+    assert!(!audit.text.contains(invited.body["token"].as_str().unwrap()));
     node.stop().await;
 }
 

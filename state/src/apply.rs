@@ -4,6 +4,7 @@
 //! before the dispatcher below hands it to the file of its family. Families return an [`Outcome`] and leave what
 //! is to be published in [`Step`].
 
+mod audit;
 mod binding;
 mod call;
 mod cdr;
@@ -114,6 +115,7 @@ impl State {
             Command::Checkpoint { call, epoch, change } => self.checkpoint(step, *call, *epoch, change),
             Command::EndCall { call, epoch, change } => self.end_call(step, *call, *epoch, change),
             Command::RefuseCall { node_epoch, refused } => self.refuse_call(step, *node_epoch, refused),
+            Command::Audit { action } => audit::audit(step, action),
         }
     }
 

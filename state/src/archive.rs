@@ -11,7 +11,7 @@ pub enum Stream {
     Cdrs,
     /// Named events ([`crate::Event`]).
     Events,
-    /// Who changed the configuration ([`AuditRecord`]).
+    /// Who changed the configuration, ended calls, invited nodes ([`AuditRecord`]).
     Audit,
 }
 
@@ -48,7 +48,7 @@ pub struct StreamHead {
     pub chain: [u8; 32],
 }
 
-/// Who changed what.
+/// Who did what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRecord {
     /// When.

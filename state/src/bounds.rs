@@ -48,6 +48,8 @@ pub const PARTY_NUMBER_MAX: usize = 64;
 pub const SHOWN_NAME_MAX: usize = 128;
 /// Bytes of a name by which something is known (tenant, node, site, token).
 pub const NAME_MAX: usize = 63;
+/// Bytes of an action in the audit that no other command makes.
+pub const ACTION_MAX: usize = 256;
 /// Bytes of a domain or host.
 pub const HOST_MAX: usize = 253;
 

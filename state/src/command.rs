@@ -156,6 +156,11 @@ pub enum Command {
         /// What was asked and why not.
         refused: RefusedCall,
     },
+    /// Writes down what a principal did that changes nothing in the state (a hang-up ordered, an invitation made).
+    Audit {
+        /// In words without secrets, such as `hang up call 0f...`.
+        action: String,
+    },
 }
 
 impl Command {

@@ -254,6 +254,7 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         4 => (call_id(), epoch(), change()).prop_map(|(call, epoch, change)| Command::EndCall { call, epoch, change }),
         2 => (node_epoch(), refused()).prop_map(|(node_epoch, refused)| Command::RefuseCall { node_epoch, refused }),
+        1 => text().prop_map(|action| Command::Audit { action }),
     ]
 }
 
@@ -298,7 +299,8 @@ fn aimed(mut command: Command, by: NodeId, incarnation: Incarnation) -> Command 
         | Command::Unbind { .. }
         | Command::Checkpoint { .. }
         | Command::EndCall { .. }
-        | Command::RefuseCall { .. } => {}
+        | Command::RefuseCall { .. }
+        | Command::Audit { .. } => {}
     }
     command
 }

@@ -1,13 +1,14 @@
 //! Calls that are up: looking at them, hanging them up.
 
 use std::ops::Bound;
+use std::time::Duration;
 
 use tandem_state::{Call, CallId, State, TenantId};
 
 use super::Shared;
 use crate::answer::{Answer, Gone};
 use crate::api::Api;
-use crate::change::Removal;
+use crate::change::{Removal, audit};
 use crate::freshness::Freshness;
 use crate::page::{List, PageQuery};
 use crate::problem::Problem;
@@ -87,8 +88,25 @@ async fn hang_up(api: &Api, session: &Session, tenant: Option<TenantId>, id: &st
     let call = find(&session.view, tenant, id)?.id;
     tracing::info!(%call, token = session.token_id, "hang-up ordered");
     api.switch.hangup(call, session.principal()).await?;
+    tokio::spawn(keep_in_audit(api.clone(), session.clone(), call));
     Ok(Gone { position: session.view.position })
 }
+
+/// The call is ended whether or not there is a quorum; that it was, is told to the log until that has it.
+async fn keep_in_audit(api: Api, session: Session, call: CallId) {
+    for _ in 0..AUDIT_TRIES_MAX {
+        match audit(&api, &session, format!("hang up call {call}")).await {
+            Ok(()) => return,
+            Err(problem) => tracing::warn!(%call, ?problem, "a hang-up is not in the audit yet"),
+        }
+        tokio::time::sleep(AUDIT_PAUSE).await;
+    }
+}
+
+/// How often a hang-up is told to the audit ...
+const AUDIT_TRIES_MAX: u32 = 60;
+/// ... and how long after the try before.
+const AUDIT_PAUSE: Duration = Duration::from_secs(2);
 
 fn find<'a>(state: &'a State, tenant: Option<TenantId>, id: &str) -> Result<&'a Call, Problem> {
     let call = id.parse().ok().and_then(|id: CallId| state.calls.get(&id));

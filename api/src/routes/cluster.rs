@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use tandem_state::Role;
+use tandem_state::{Command, Role};
 use utoipa::ToSchema;
 
 use super::Shared;
 use crate::answer::Answer;
-use crate::change::Change;
+use crate::change::{Change, carry_out};
 use crate::problem::Problem;
 use crate::session::Session;
 use crate::views::{HashView, InvitationView, StatusView};
@@ -49,7 +49,7 @@ pub(crate) async fn hash(api: Shared, session: Session) -> Result<Answer<HashVie
     Ok(Answer::ok(report.position, HashView::from(report)))
 }
 
-/// Makes a join token: for one node, once. It is kept by this process alone: not replicated, gone when it stops.
+/// Makes a join token: for one node, once. It stands in the audit, and is kept by this process alone: not replicated, gone when it stops.
 #[utoipa::path(post, path = "/v1/cluster/invite", tag = "cluster", request_body = Invitation,
     responses((status = 201, body = InvitationView)))]
 pub(crate) async fn invite(
@@ -66,6 +66,9 @@ pub(crate) async fn invite(
     if !(1..=VALID_S_MAX).contains(&valid_s) {
         return Err(Problem::invalid("valid_s", format!("valid_s must be 1 to {VALID_S_MAX}")));
     }
+    // First the audit: a token that lets a node in leaves no hand unseen.
+    let action = format!("invite a {} node for {valid_s} s", change.body.role);
+    carry_out(&api, &change.session, None, Command::Audit { action }).await?;
     let token = api.cluster.invite(role, Duration::from_secs(valid_s)).await;
     let token = token.map_err(|error| Problem::unavailable(error.to_string()))?;
     let invitation = InvitationView { token, role: change.body.role, valid_s };

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::node_name;
 use crate::time::rfc3339;
 
-/// A change of configuration or tokens.
+/// A change of configuration or tokens, a hang-up or an invitation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditView {
     /// When.

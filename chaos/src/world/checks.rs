@@ -50,5 +50,6 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::Checkpoint { .. } => "Checkpoint",
         Command::EndCall { .. } => "EndCall",
         Command::RefuseCall { .. } => "RefuseCall",
+        Command::Audit { .. } => "Audit",
     }
 }

@@ -211,7 +211,8 @@ fn call_of(command: &Command) -> Option<CallId> {
         | Command::PutToken { .. }
         | Command::RemoveToken { .. }
         | Command::Bind { .. }
-        | Command::Unbind { .. } => None,
+        | Command::Unbind { .. }
+        | Command::Audit { .. } => None,
     }
 }
 
