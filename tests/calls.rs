@@ -263,6 +263,14 @@ fn a_registration_can_be_asked_for_listed_and_taken_back() {
     let ours = ours.unwrap_or_else(|| panic!("{shown}"));
     assert_eq!(ours["node"], "n2");
     assert_eq!(ours["transport"], "udp");
+    for node in 1..=3 {
+        let shown = DEMO.items(node, "/v1/tenants/acme/registrations");
+        let ours = shown.iter().find(|one| one["number"] == account.number.as_str()).expect("it is listed");
+        let ends: jiff::Timestamp =
+            ours["expires_at"].as_str().and_then(|text| text.parse().ok()).expect("a time");
+        let left_s = ends.duration_since(jiff::Timestamp::now()).as_secs();
+        assert!((580..=601).contains(&left_s), "by n{node} it ends in {left_s} s: {ours}");
+    }
     assert_eq!(phone.register_as("*", 0).status(), Some(200));
     for node in 1..=3 {
         DEMO.await_registrations(node, &account, 0);

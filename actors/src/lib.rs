@@ -7,6 +7,7 @@
 
 mod auth;
 mod endpoint;
+mod expiries;
 mod flow;
 mod follower;
 mod ids;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tandem_cluster::{PeerFuture, PeerHandler};
 use tandem_state::{Cause, Flow, NodeId};
 use tandem_switching::call;
+use tandem_switching::registration::BindingId;
 use tandem_transport::sip::Incoming;
 use tokio::sync::mpsc;
 
@@ -28,6 +29,10 @@ impl PeerHandler for Peers {
                 }
                 None => Told::NotFound,
             },
+            Some(Ask::Expiries { bindings }) => {
+                let ids = bindings.into_iter().map(|(tenant, number, key)| BindingId { tenant, number, key });
+                Told::Expiries(ids.map(|id| self.0.exact_expiry(&id)).collect())
+            }
             None => Told::Refused,
         };
         Box::pin(std::future::ready(encode(&told)))

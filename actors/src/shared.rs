@@ -311,10 +311,8 @@ impl Shared {
     }
 
     /// When a binding ends exactly, in cluster time: known on the node that holds its flow.
-    pub(crate) fn exact_expiry(&self, binding: &Binding) -> Option<ClusterTime> {
-        let spec = &binding.spec;
-        let id = BindingId { tenant: spec.tenant, number: spec.number.clone(), key: spec.key.clone() };
-        let slot = self.find_registration(&id)?;
+    pub(crate) fn exact_expiry(&self, id: &BindingId) -> Option<ClusterTime> {
+        let slot = self.find_registration(id)?;
         let now = self.now();
         Some(now.cluster.plus_ms(slot.machine().expires_ms().saturating_sub(now.steady_ms)))
     }

@@ -15,6 +15,7 @@ use tandem_switching::{call, registrar};
 use tandem_transport::rtp::{Engine, RtpConfig};
 use tandem_transport::sip::{SipConfig, SipTransport};
 
+use crate::expiries;
 use crate::ids::Ids;
 use crate::node::{FromMedia, Node};
 use crate::peers::{Peers, pump};
@@ -136,7 +137,7 @@ impl Switch {
         match told.map(|bytes| decode::<Told>(&bytes)) {
             Ok(Some(Told::Done)) => Ok(()),
             Ok(Some(Told::NotFound)) => Err(HangUpError::NotFound),
-            Ok(Some(Told::Refused) | None) => Err(HangUpError::Refused),
+            Ok(Some(Told::Refused | Told::Expiries(_)) | None) => Err(HangUpError::Refused),
             Err(PeerError::NoNode) => Err(HangUpError::NotFound),
             Err(error) => Err(HangUpError::Unreachable(error.to_string())),
         }
@@ -150,9 +151,10 @@ impl Switch {
         Ok(())
     }
 
-    /// When a binding expires exactly, if this node holds its flow.
-    pub fn exact_expiry(&self, binding: &Binding) -> Option<ClusterTime> {
-        self.shared.exact_expiry(binding)
+    /// When each of these bindings expires exactly, by the word of the nodes that hold their flows; `None` where such a node
+    /// does not answer within half a second.
+    pub async fn exact_expiries(&self, bindings: &[Binding]) -> Vec<Option<ClusterTime>> {
+        expiries::exact(&self.shared, bindings).await
     }
 
     /// Calls that this node owns.

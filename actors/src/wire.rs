@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tandem_state::{CallId, Flow};
+use tandem_state::{BindingKey, CallId, ClusterTime, Flow, TenantId};
 
 /// One-way messages, in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,10 +36,15 @@ pub(crate) enum Ask {
         /// This one.
         call: CallId,
     },
+    /// Say when these bindings, whose flows you hold, end exactly.
+    Expiries {
+        /// One page of a list at most.
+        bindings: Vec<(TenantId, String, BindingKey)>,
+    },
 }
 
 /// Their responses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Told {
     /// It is being done.
     Done,
@@ -47,6 +52,8 @@ pub(crate) enum Told {
     NotFound,
     /// Not understood.
     Refused,
+    /// For each binding in order; `None` where it is not known here.
+    Expiries(Vec<Option<ClusterTime>>),
 }
 
 /// Bytes for the wire.

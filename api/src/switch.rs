@@ -8,6 +8,9 @@ use tandem_state::{Binding, CallId, ClusterTime, Principal};
 /// A hang-up under way.
 pub type HangupFuture<'a> = Pin<Box<dyn Future<Output = Result<(), HangupError>> + Send + 'a>>;
 
+/// Expiries being asked for; it may be shorter than what was asked.
+pub type ExpiriesFuture<'a> = Pin<Box<dyn Future<Output = Vec<Option<ClusterTime>>> + Send + 'a>>;
+
 /// Why a call was not hung up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HangupError {
@@ -29,8 +32,8 @@ pub trait Switch: Send + Sync {
     /// `Ok` while this node may take calls, else why not.
     fn readiness(&self) -> Result<(), String>;
 
-    /// When a binding expires exactly, if this node holds its flow; the state knows it only coarsely.
-    fn exact_expiry(&self, binding: &Binding) -> Option<ClusterTime>;
+    /// When bindings expire exactly, in their order, as far as it can be had in a moment; the state knows it only coarsely.
+    fn exact_expiries(&self, bindings: Vec<Binding>) -> ExpiriesFuture<'_>;
 
     /// Brings gauges up to date, just before they are read.
     fn refresh_gauges(&self);
@@ -49,8 +52,8 @@ impl Switch for NoSwitch {
         Err("this node takes no calls".to_owned())
     }
 
-    fn exact_expiry(&self, _binding: &Binding) -> Option<ClusterTime> {
-        None
+    fn exact_expiries(&self, _bindings: Vec<Binding>) -> ExpiriesFuture<'_> {
+        Box::pin(std::future::ready(Vec::new()))
     }
 
     fn refresh_gauges(&self) {}

@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tandem_actors::HangUpError;
-use tandem_api::{HangupError, HangupFuture};
+use tandem_api::{ExpiriesFuture, HangupError, HangupFuture};
 use tandem_cluster::Cluster;
-use tandem_state::{Binding, CallId, ClusterTime, Principal, Role};
+use tandem_state::{Binding, CallId, Principal, Role};
 
 use crate::config::Config;
 
@@ -93,8 +93,13 @@ impl tandem_api::Switch for Shown {
         }
     }
 
-    fn exact_expiry(&self, binding: &Binding) -> Option<ClusterTime> {
-        self.running.get()?.exact_expiry(binding)
+    fn exact_expiries(&self, bindings: Vec<Binding>) -> ExpiriesFuture<'_> {
+        Box::pin(async move {
+            match self.running.get() {
+                Some(running) => running.exact_expiries(&bindings).await,
+                None => Vec::new(),
+            }
+        })
     }
 
     fn refresh_gauges(&self) {

@@ -48,10 +48,14 @@ async fn read(api: &Api, session: &Session, tenant: Option<TenantId>, page: &Pag
     let following = following.take_while(|((of, ..), _)| tenant.is_none_or(|tenant| *of == tenant));
     let (found, next_cursor) = page.cut(following, |(place, _)| (*place).clone())?;
     let members = api.liveness.members(&api.cluster).await;
+    let found: Vec<Binding> = found.into_iter().map(|(_, binding)| binding.clone()).collect();
+    let is_down = |binding: &Binding| members.down.contains(&binding.spec.flow.node);
+    let asked = found.iter().filter(|binding| !is_down(binding)).cloned().collect();
+    let mut exact = api.switch.exact_expiries(asked).await.into_iter();
     let show = |binding: &Binding| {
-        let exact = api.switch.exact_expiry(binding);
-        RegistrationView::of(&session.view, binding, exact, members.down.contains(&binding.spec.flow.node))
+        let exact = if is_down(binding) { None } else { exact.next().flatten() };
+        RegistrationView::of(&session.view, binding, exact, is_down(binding))
     };
-    let items = found.into_iter().map(|(_, binding)| show(binding)).collect();
+    let items = found.iter().map(show).collect();
     Ok(session.answer(List { items, next_cursor }))
 }

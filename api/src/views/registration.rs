@@ -26,7 +26,8 @@ pub struct RegistrationView {
     pub user_agent: String,
     /// Its `+sip.instance`, empty when it gave none.
     pub instance: String,
-    /// When it ends unless refreshed; exact on the node that holds it, later by a margin on others.
+    /// When it ends unless refreshed, by the node that holds it; while that node doesn't answer, what the log has: several
+    /// times as long.
     #[schema(format = DateTime)]
     pub expires_at: String,
     /// `ok`; `unproven`: its node is down, other nodes try its address; `unreachable`: its connection went with its node.
