@@ -166,7 +166,7 @@ fn begin(serving: &mut Serving, key: ServerKey, message: Message, flow: Flow, us
             shared.start_call(call, ports);
         }
         Err(error) => {
-            tracing::debug!(%error, "an INVITE makes no dialog");
+            tracing::debug!(call = %id, %error, "an INVITE makes no dialog");
             drop(media.close());
             serving.answer(&key, &message, 400, |r| r);
         }

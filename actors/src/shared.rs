@@ -205,6 +205,7 @@ impl Shared {
     /// The call's machine is finished: nothing of it stays.
     pub(crate) fn call_ended(&self, slot: &Slot<Call>) {
         let call = slot.machine();
+        tracing::info!(call = %call.id(), tenant = %call.tenant(), "call over");
         let ports = write(&self.calls).remove(&call.id()).map(|entry| entry.ports);
         let mut registry = write(&self.legs);
         for leg in call.leg_ids() {
@@ -321,11 +322,14 @@ impl Shared {
 
     /// Proposes for this node; `None` when the outcome is not known.
     pub(crate) async fn propose(&self, command: Command) -> Option<Outcome> {
-        let once = once(&command);
+        let (once, call) = (once(&command), call_of(&command));
         match self.cluster.propose(Principal::Node(self.node), once, command).await {
             Ok(committed) => Some(committed.outcome),
             Err(error) => {
-                tracing::warn!(%error, "a proposal has no outcome");
+                match call {
+                    Some(call) => tracing::warn!(%call, %error, "a call's proposal has no outcome"),
+                    None => tracing::warn!(%error, "a proposal has no outcome"),
+                }
                 metrics::counter!("tandem_proposals_unknown_total").increment(1);
                 None
             }
@@ -380,6 +384,16 @@ impl Shared {
 fn once(command: &Command) -> Option<IdempotencyKey> {
     let Command::RefuseCall { refused, .. } = command else { return None };
     Some(IdempotencyKey { key: format!("refused {}", refused.id), body_hash: [0; 32] })
+}
+
+/// Which call a command is about, for the log's reader.
+fn call_of(command: &Command) -> Option<CallId> {
+    match command {
+        Command::CreateCall { call, .. } => Some(call.id),
+        Command::Checkpoint { call, .. } | Command::EndCall { call, .. } => Some(*call),
+        Command::RefuseCall { refused, .. } => Some(refused.id),
+        _ => None,
+    }
 }
 
 /// How often the end of an abandoned call is proposed.
