@@ -50,5 +50,8 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::Checkpoint { .. } => "Checkpoint",
         Command::EndCall { .. } => "EndCall",
         Command::RefuseCall { .. } => "RefuseCall",
+        Command::Renew { .. } => "Renew",
+        Command::ExpireLease { .. } => "ExpireLease",
+        Command::EndLease { .. } => "EndLease",
     }
 }

@@ -56,7 +56,10 @@ fn attempts(history: &History) -> BTreeMap<CallId, BTreeSet<u32>> {
             | Command::PutToken { .. }
             | Command::RemoveToken { .. }
             | Command::Bind { .. }
-            | Command::Unbind { .. } => {}
+            | Command::Unbind { .. }
+            | Command::Renew { .. }
+            | Command::ExpireLease { .. }
+            | Command::EndLease { .. } => {}
         }
     }
     for attempts in calls.values_mut().filter(|attempts| attempts.is_empty()) {
