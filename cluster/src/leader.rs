@@ -1,4 +1,5 @@
-//! What a node does while it leads: gathers proposals into entries and stamps them, lets time pass, promotes learners.
+//! What a node does while it leads: gathers proposals into entries and stamps them, lets time pass, promotes learners,
+//! raises the rules in force.
 //!
 //! Whether it leads is decided by Raft when an entry is written, never by looking at a metric: those only tell whom
 //! to ask first.
@@ -11,10 +12,12 @@ use openraft::ChangeMembers;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
+use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Batch, ClusterTime, Command, NodeId, Principal, Proposal};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::clock::{STEP_MS, median_of_quorum, wall_ms};
+use crate::lease::Lanes;
 use crate::node::Node;
 use crate::raft::{LogBatch, Types};
 
@@ -44,12 +47,12 @@ type Told = Vec<oneshot::Sender<Result<(), NotLeader>>>;
 type Written = oneshot::Receiver<ClientWriteResult<Types>>;
 
 /// Gathers submissions until the node stops.
-pub(crate) async fn gather(node: Arc<Node>, mut submissions: mpsc::Receiver<Submission>) {
+pub(crate) async fn gather(node: Arc<Node>, mut lanes: Lanes) {
     let in_flight = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT));
     let mut step_tried: Option<Instant> = None;
-    while let Some(first) = submissions.recv().await {
-        let Ok(place) = Arc::clone(&in_flight).acquire_owned().await else { return };
-        let (mut proposals, told) = collect(first, &mut submissions);
+    while let Some((place, first)) = next_of(&mut lanes, &in_flight).await {
+        let lane = if place.is_some() { &mut lanes.submissions } else { &mut lanes.leases };
+        let (mut proposals, told) = collect(first, lane);
         if step_tried.is_none_or(|at| at.elapsed() > STEP_PAUSE) && node.shared.missing_ms() > STEP_MS {
             let step = step_time(&node).await;
             step_tried = step.is_none().then(Instant::now);
@@ -67,6 +70,22 @@ pub(crate) async fn gather(node: Arc<Node>, mut submissions: mpsc::Receiver<Subm
             }
             drop(place);
         });
+    }
+}
+
+/// The next entry's first submission: from the lane of leases at once, from the other when there is a place.
+async fn next_of(
+    lanes: &mut Lanes,
+    in_flight: &Arc<Semaphore>,
+) -> Option<(Option<OwnedSemaphorePermit>, Submission)> {
+    let submitted = async {
+        let place = Arc::clone(in_flight).acquire_owned().await.ok()?;
+        Some((place, lanes.submissions.recv().await?))
+    };
+    tokio::select! {
+        biased;
+        Some(first) = lanes.leases.recv() => Some((None, first)),
+        submitted = submitted => submitted.map(|(place, first)| (Some(place), first)),
     }
 }
 
@@ -98,7 +117,7 @@ async fn end_of(written: Written) -> Result<(), NotLeader> {
 /// About how many bytes a proposal takes.
 fn weight(proposal: &Proposal) -> usize {
     match proposal.command {
-        Command::Tick | Command::StepTime { .. } => 64,
+        Command::Tick | Command::StepTime { .. } | Command::Renew { .. } => 64,
         _ => postcard::experimental::serialized_size(proposal).unwrap_or(ENTRY_BYTES_MAX),
     }
 }
@@ -136,6 +155,7 @@ async fn step_time(node: &Node) -> Option<Proposal> {
 pub(crate) async fn tend(node: Arc<Node>) {
     const LOOK: Duration = Duration::from_millis(200);
     let mut ticked = Instant::now();
+    let mut raised = None;
     loop {
         tokio::time::sleep(LOOK).await;
         node.gauge();
@@ -144,6 +164,7 @@ pub(crate) async fn tend(node: Arc<Node>) {
             continue;
         }
         promote_learners(&node).await;
+        raise_rules(&node, &mut raised);
         let view = node.shared.view.load();
         let idle = view.expiries.is_empty() && view.idempotency.is_empty() && view.calls.is_empty();
         let due = if idle { node.timing.tick_idle } else { node.timing.tick };
@@ -153,6 +174,30 @@ pub(crate) async fn tend(node: Arc<Node>) {
             tokio::spawn(async move { node.propose(Principal::Node(node.id()), None, Command::Tick).await });
         }
     }
+}
+
+/// A raise that came to nothing is proposed again after this.
+const RAISE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Raises the rules in force once every member has said that it can follow newer ones.
+fn raise_rules(node: &Arc<Node>, raised: &mut Option<Instant>) {
+    let view = node.shared.view.load();
+    let membership = node.shared.membership.load();
+    let of_member = |id: u64| view.nodes.get(&NodeId(id)).map_or(0, |record| record.apply_version);
+    let lowest = membership.membership().nodes().map(|(id, _)| of_member(*id)).min().unwrap_or(0);
+    let to = lowest.min(NEWEST_APPLY_VERSION);
+    if to <= view.apply_version || raised.is_some_and(|at| at.elapsed() < RAISE_PAUSE) {
+        return;
+    }
+    *raised = Some(Instant::now());
+    tracing::info!(
+        from = view.apply_version,
+        to,
+        "every member can follow newer rules: they are put in force"
+    );
+    let node = Arc::clone(node);
+    let raise = Command::RaiseApplyVersion { to };
+    tokio::spawn(async move { node.propose(Principal::Node(node.id()), None, raise).await });
 }
 
 /// A learner that is this close behind is promoted.

@@ -15,6 +15,7 @@ mod fetch;
 mod identity;
 mod invitation;
 mod leader;
+mod lease;
 mod member;
 mod node;
 mod peer;
@@ -35,6 +36,7 @@ pub use cluster::{
 };
 pub use config::{NodeConfig, Timing};
 pub use feed::{Feed, FeedClosed, FeedItem};
+pub use lease::Lease;
 pub use peer::{PeerError, PeerFuture, PeerHandler};
 pub use setup::{InitError, Initialised, JoinError, Joined, init, join};
 pub use status::{HashReport, MemberState, NodeHash, NodeStatus, RaftRole, Status, Survives};

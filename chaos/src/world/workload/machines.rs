@@ -211,7 +211,10 @@ fn call_of(command: &Command) -> Option<CallId> {
         | Command::PutToken { .. }
         | Command::RemoveToken { .. }
         | Command::Bind { .. }
-        | Command::Unbind { .. } => None,
+        | Command::Unbind { .. }
+        | Command::Renew { .. }
+        | Command::ExpireLease { .. }
+        | Command::EndLease { .. } => None,
     }
 }
 
