@@ -6,7 +6,7 @@
 //! A packet's way: transport -> [`Order::Incoming`] -> scan -> owner of its call (another node's messages leave here
 //! whole) -> transaction -> in-dialog requests to their call, new ones to [`crate::invite`] or [`crate::register`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -64,6 +64,11 @@ pub(crate) enum Order {
         message: Message,
         /// By which way.
         flow: Flow,
+    },
+    /// These legs are no longer this node's: nothing is sent for them any more.
+    Abandon {
+        /// Which.
+        legs: BTreeSet<LegId>,
     },
     /// The armed timer fired.
     Timer,
@@ -145,6 +150,9 @@ impl Serving {
             Order::FlowLost { flow } => self.table.transport_error(now_ms, &FlowPeer(flow)),
             Order::Respond { key, message } => self.respond(now_ms, &key, message),
             Order::Request { message, flow } => self.request(now_ms, message, flow),
+            Order::Abandon { legs } => {
+                self.table.abandon(|branch| call::branch_leg(branch).is_some_and(|leg| legs.contains(&leg)));
+            }
             Order::Timer => {
                 self.timer = None;
                 self.table.handle_timeout(now_ms);
@@ -287,6 +295,10 @@ impl Serving {
         if message.to().tag().is_some() {
             return self.in_dialog(key, message, flow);
         }
+        if !self.shared.lease.holds() && *message.method() != Method::Ack {
+            metrics::counter!("tandem_sip_refused_without_lease_total").increment(1);
+            return self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, FENCED_RETRY_S));
+        }
         match message.method() {
             Method::Register | Method::Invite if !self.shared.cluster.has_quorum() => {
                 metrics::counter!("tandem_sip_no_quorum_total").increment(1);
@@ -350,6 +362,8 @@ const TIMER_GRAIN_MS: u64 = 5;
 
 /// New calls and registrations come back after this without a quorum: an election takes about one second.
 const NO_QUORUM_RETRY_S: &str = "2";
+/// When a phone may try again at a node that holds no lease, in seconds; it had better try another one.
+const FENCED_RETRY_S: &str = "2";
 
 /// What this switch takes outside of dialogs.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tandem_cluster::FeedItem;
-use tandem_state::{Binding, EventKind, State};
+use tandem_state::{Binding, Cause, EventKind, State};
 use tandem_switching::registration::{BindingId, Input};
 
 use crate::shared::Shared;
@@ -79,6 +79,9 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
                 shared.end_in_log(facts.id);
             }
         }
+        EventKind::CallEnded(facts, Cause::NodeLost) if facts.node == shared.node => {
+            shared.lose_call(facts.id);
+        }
         EventKind::CallRinging(_)
         | EventKind::CallAnswered(_)
         | EventKind::CallHeld(_)
@@ -86,6 +89,7 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
         | EventKind::CallEnded(..)
         | EventKind::CallRefused(..)
         | EventKind::NodeUp(_)
+        | EventKind::NodeDown(..)
         | EventKind::NodeRemoved(_)
         | EventKind::TenantChanged(_)
         | EventKind::TenantRemoved(_)
@@ -118,7 +122,12 @@ fn id_of(binding: &Binding) -> BindingId {
 
 /// Makes this node's actors those that the state wants.
 fn reconcile(shared: &Arc<Shared>) {
+    // Before the view: a call that is recorded here is in it, or was ended without this node.
+    let recorded = shared.recorded_calls();
     let state: Arc<State> = shared.cluster.view();
+    for call in recorded.into_iter().filter(|call| !state.calls.contains_key(call)) {
+        shared.lose_call(call);
+    }
     for binding in state.bindings.values() {
         if binding.spec.flow.node == shared.node {
             bound(shared, binding);

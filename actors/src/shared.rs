@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use ractor::ActorRef;
-use tandem_cluster::Cluster;
+use tandem_cluster::{Cluster, Lease};
 use tandem_sip::digest::NonceKey;
 use tandem_state::command::IdempotencyKey;
 use tandem_state::{
@@ -17,8 +17,9 @@ use tandem_state::{
 use tandem_switching::registration::BindingId;
 use tandem_switching::{Call, Machine, Now, Registration, call, registrar};
 use tandem_transport::rtp::{Engine, SessionId};
-use tandem_transport::sip::SipTransport;
+use tandem_transport::sip::{SendError, SipTransport};
 
+use crate::authority::is_said_without_a_lease;
 use crate::endpoint::Order;
 use crate::ids::Ids;
 use crate::ports::{CallPorts, RegistrationPorts};
@@ -30,6 +31,8 @@ use crate::wire::{Tell, encode};
 pub(crate) struct Shared {
     pub(crate) cluster: Cluster,
     pub(crate) node: NodeId,
+    /// To be asked before this node acts.
+    pub(crate) lease: Lease,
     pub(crate) transport: SipTransport,
     pub(crate) media: Engine,
     pub(crate) ids: Ids,
@@ -84,6 +87,7 @@ impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
         Shared {
             node: parts.cluster.node_id(),
+            lease: parts.cluster.lease(),
             cluster: parts.cluster,
             transport: parts.transport,
             media: parts.media,
@@ -235,6 +239,22 @@ impl Shared {
         self.end_in_log(ports.call);
     }
 
+    /// The log ended a call without this node: its machine ends, nobody is told, and its media stops.
+    pub(crate) fn lose_call(&self, id: CallId) {
+        let Some(slot) = self.call(id) else { return };
+        tracing::warn!(call = %id, "the log has ended this call without this node: it is dropped");
+        metrics::counter!("tandem_calls_lost_total").increment(1);
+        self.order(Order::Abandon { legs: slot.machine().leg_ids().collect() });
+        slot.answer(call::Input::Lost);
+    }
+
+    /// The calls that the log has, as far as their machines know.
+    pub(crate) fn recorded_calls(&self) -> Vec<CallId> {
+        let registry = read(&self.calls);
+        let recorded = registry.iter().filter(|(_, entry)| entry.slot.machine().is_recorded());
+        recorded.map(|(id, _)| *id).collect()
+    }
+
     /// Writes the CDR of a call that has no machine (any more), until the log has it.
     pub(crate) fn end_in_log(self: &Arc<Self>, call: CallId) {
         let shared = Arc::clone(self);
@@ -341,6 +361,10 @@ impl Shared {
         if flow.node == self.node {
             return self.send_here(flow, bytes);
         }
+        if !self.lease.holds() && !is_said_without_a_lease(&bytes) {
+            metrics::counter!("tandem_sip_fenced_total").increment(1);
+            return Ok(());
+        }
         let tell = Tell::Send { flow: flow.clone(), bytes: bytes.to_vec() };
         self.cluster.tell_peer(flow.node, encode(&tell)).map_err(|error| {
             tracing::debug!(%error, node = %flow.node, "a message for a flow was not passed on");
@@ -348,13 +372,21 @@ impl Shared {
         })
     }
 
-    /// Sends a message by a flow of this node.
+    /// Sends a message by a flow of this node. What this node may not say now is lost like a datagram: its transaction
+    /// says it again if the lease comes back.
     pub(crate) fn send_here(&self, flow: &Flow, bytes: Bytes) -> Result<(), SendFailed> {
-        self.transport.send(&crate::flow::path(flow), bytes).map_err(|error| {
-            tracing::debug!(%error, "a message was not sent");
-            metrics::counter!("tandem_sip_send_failures_total").increment(1);
-            SendFailed
-        })
+        match self.transport.send(&crate::flow::path(flow), bytes) {
+            Ok(()) => Ok(()),
+            Err(SendError::Fenced) => {
+                metrics::counter!("tandem_sip_fenced_total").increment(1);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a message was not sent");
+                metrics::counter!("tandem_sip_send_failures_total").increment(1);
+                Err(SendFailed)
+            }
+        }
     }
 
     pub(crate) fn is_draining(&self) -> bool {

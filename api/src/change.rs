@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tandem_state::command::IdempotencyKey;
-use tandem_state::{Command, Reply};
+use tandem_state::{Command, Refusal, Reply};
 
 use crate::api::Api;
 use crate::problem::Problem;
@@ -55,7 +55,22 @@ pub(crate) async fn carry_out(
 pub(crate) async fn audit(api: &Api, session: &Session, action: String) -> Result<(), Problem> {
     let key = format!("audit of {action} at {}", session.view.position);
     let key = IdempotencyKey { key, body_hash: [0; 32] };
-    carry_out(api, session, Some(key), Command::Audit { action }).await.map(drop)
+    note(api, session, Some(key), action).await
+}
+
+/// Has an action written down. While members of a release without this command are in the cluster, as before it, it is
+/// not: that is no reason to refuse the action.
+pub(crate) async fn note(
+    api: &Api,
+    session: &Session,
+    key: Option<IdempotencyKey>,
+    action: String,
+) -> Result<(), Problem> {
+    let committed = api.cluster.propose(session.principal(), key, Command::Audit { action }).await?;
+    match committed.outcome {
+        Ok(_) | Err(Refusal::NotInForce { .. }) => Ok(()),
+        Err(refusal) => Err(refusal.into()),
+    }
 }
 
 impl<T: DeserializeOwned> FromRequest<Api> for Change<T> {

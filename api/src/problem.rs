@@ -183,6 +183,9 @@ impl From<Refusal> for Problem {
             | Refusal::Exists(_)
             | Refusal::Taken { .. }
             | Refusal::LimitReached { .. }
+            | Refusal::NoLease { .. }
+            | Refusal::StaleAttempt { .. }
+            | Refusal::LeaseRenewed { .. }
             | Refusal::Busy(_) => Problem::conflict(text),
         }
     }

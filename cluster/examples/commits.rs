@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tandem_cluster::{Cluster, NodeConfig, Timing, init, join};
 use tandem_state::config::{ConfigChange, Limits, TenantConfig};
 use tandem_state::{
-    BindingKey, ClusterTime, Command, Flow, NewBinding, NodeEpoch, Principal, Role, TenantId, Transport,
+    BindingKey, ClusterTime, Command, Flow, NewBinding, Principal, Role, TenantId, Transport,
 };
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -175,7 +175,7 @@ fn bind(node: &Cluster, number: &str, cseq: u32, replaces: Option<tandem_state::
     let local = ([127, 0, 0, 1], 5060).into();
     let flow = Flow { node: node.node_id(), transport: Transport::Udp, local, remote: local, connection: 0 };
     Command::Bind {
-        node_epoch: NodeEpoch(1),
+        node_epoch: node.node_epoch(),
         binding: NewBinding {
             tenant: TenantId(1),
             number: number.into(),
@@ -201,7 +201,7 @@ async fn unbind(
 ) -> Result<(), Failed> {
     let Some(revision) = revision else { return Ok(()) };
     let command = Command::Unbind {
-        node_epoch: NodeEpoch(1),
+        node_epoch: node.node_epoch(),
         tenant: TenantId(1),
         number,
         key: BindingKey::Instance("urn:uuid:bench".into(), 1),

@@ -15,8 +15,9 @@ use crate::archive::Archive;
 use crate::config::NodeConfig;
 use crate::feed::Feed;
 use crate::invitation::JoinToken;
+use crate::lease::Lease;
 use crate::member::MemberAsk;
-use crate::node::{NODE_EPOCH, Node};
+use crate::node::Node;
 use crate::peer::{PeerError, PeerHandler};
 use crate::rpc::Method;
 use crate::status::{HashReport, Status};
@@ -66,6 +67,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// Its intervals don't fit each other.
+    #[error("the timing of the cluster: {0}")]
+    Timing(#[from] tandem_state::lease::BadTerms),
     /// Raft refused to start.
     #[error("raft: {0}")]
     Raft(String),
@@ -171,9 +175,14 @@ impl Cluster {
         self.node().shared.incarnation
     }
 
-    /// The epoch under which this node acts.
+    /// The epoch under which this node acts, or would if it held a lease.
     pub fn node_epoch(&self) -> NodeEpoch {
-        NODE_EPOCH
+        self.node().epoch()
+    }
+
+    /// This node's own lease, to be asked before it acts.
+    pub fn lease(&self) -> Lease {
+        Lease(Arc::clone(&self.node().shared.leases))
     }
 
     /// Waits until the cluster has heard of this start (`NodeStarted` is applied here): before that, commands by which

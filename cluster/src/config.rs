@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tandem_state::lease::Terms;
+
 /// How a node is started. Everything else is replicated.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -36,6 +38,12 @@ pub struct Timing {
     pub election_min: Duration,
     /// ... to here.
     pub election_max: Duration,
+    /// How long a lease holds, from before its renewal was sent.
+    pub lease: Duration,
+    /// How often a node renews its lease.
+    pub lease_renew: Duration,
+    /// How much longer than a lease others wait before they call its node down.
+    pub lease_margin: Duration,
     /// A proposal without an answer becomes [`crate::ProposeError::Unknown`] after this.
     pub propose_deadline: Duration,
     /// A proposal without an answer is sent again after this.
@@ -60,6 +68,9 @@ impl Default for Timing {
             heartbeat: Duration::from_millis(75),
             election_min: Duration::from_millis(300),
             election_max: Duration::from_millis(350),
+            lease: Duration::from_millis(1800),
+            lease_renew: Duration::from_millis(400),
+            lease_margin: Duration::from_millis(200),
             propose_deadline: Duration::from_secs(10),
             propose_retry: Duration::from_millis(1500),
             tick: Duration::from_secs(1),
@@ -72,17 +83,52 @@ impl Default for Timing {
     }
 }
 
+/// What 99 of 100 commands commit in, on disks and links that a cluster may stand on.
+const COMMIT_P99: Duration = Duration::from_millis(250);
+
 impl Timing {
+    /// The spans that leases depend on. An election waits for the dead leader's own lease in Raft, then for the longest
+    /// timeout.
+    pub fn terms(&self) -> Terms {
+        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        Terms {
+            lease_ms: ms(self.lease),
+            renew_ms: ms(self.lease_renew),
+            margin_ms: ms(self.lease_margin),
+            election_ms: ms(self.election_max.saturating_mul(2)),
+            commit_ms: ms(COMMIT_P99),
+        }
+    }
+
     /// For tests on busy machines: elections that a slow scheduler doesn't upset, small segments, early snapshots.
     pub fn test() -> Timing {
         Timing {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(900),
+            lease: Duration::from_millis(4000),
             snapshot_after: 200,
             log_keep: 20,
             segment_bytes: 64 * 1024,
             ..Timing::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spans_of_leases_fit_those_of_elections() {
+        for timing in [Timing::default(), Timing::test()] {
+            assert_eq!(timing.terms().check(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn slow_elections_want_longer_leases() {
+        let slow = Timing { election_max: Duration::from_millis(500), ..Timing::default() };
+        assert!(slow.terms().check().is_err());
     }
 }

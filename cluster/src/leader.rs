@@ -1,4 +1,5 @@
-//! What a node does while it leads: gathers proposals into entries and stamps them, lets time pass, promotes learners.
+//! What a node does while it leads: gathers proposals into entries and stamps them, lets time pass, promotes learners,
+//! raises the rules in force.
 //!
 //! Whether it leads is decided by Raft when an entry is written, never by looking at a metric: those only tell whom
 //! to ask first.
@@ -11,11 +12,13 @@ use openraft::ChangeMembers;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
+use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Batch, ClusterTime, Command, NodeId, Principal, Proposal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{STEP_MS, median_of_quorum, wall_ms};
 use crate::flights::{Flight, Flights, LARGE};
+use crate::lease::Lanes;
 use crate::node::Node;
 use crate::raft::{LogBatch, Types};
 
@@ -42,14 +45,12 @@ const STEP_PAUSE: Duration = Duration::from_secs(10);
 type Written = oneshot::Receiver<ClientWriteResult<Types>>;
 
 /// Gathers submissions until the node stops.
-pub(crate) async fn gather(node: Arc<Node>, mut submissions: mpsc::Receiver<Submission>) {
+pub(crate) async fn gather(node: Arc<Node>, mut lanes: Lanes) {
     let flights = Flights::new();
+    let mut waiting = Gathered::default();
     let mut step_tried: Option<Instant> = None;
-    while let Some(first) = submissions.recv().await {
-        let mut gathered = Gathered::default();
-        gathered.add(first);
-        let Some(flight) = depart(&flights, &mut gathered, &mut submissions).await else { return };
-        let Gathered { mut proposals, told, .. } = gathered;
+    while let Some((flight, entry)) = next_entry(&flights, &mut lanes, &mut waiting).await {
+        let Gathered { mut proposals, told, .. } = entry;
         if step_tried.is_none_or(|at| at.elapsed() > STEP_PAUSE) && node.shared.missing_ms() > STEP_MS {
             let step = step_time(&node).await;
             step_tried = step.is_none().then(Instant::now);
@@ -85,34 +86,42 @@ impl Gathered {
         self.told.push(submission.told);
     }
 
-    fn is_full(&self) -> bool {
-        self.proposals.len() >= PROPOSALS_MAX || self.bytes >= ENTRY_BYTES_MAX
+    /// Takes what waits, as far as it fits.
+    fn fill(&mut self, lane: &mut mpsc::Receiver<Submission>) {
+        while self.proposals.len() < PROPOSALS_MAX && self.bytes < ENTRY_BYTES_MAX {
+            let Ok(next) = lane.try_recv() else { return };
+            self.add(next);
+        }
     }
 }
 
-/// Waits until the entry may go; it takes what comes meanwhile, as far as that fits.
-async fn depart(
+/// The next entry: of leases at once, of everything else when it may go; that gathers in `waiting` until then.
+async fn next_entry(
     flights: &Flights,
-    gathered: &mut Gathered,
-    submissions: &mut mpsc::Receiver<Submission>,
-) -> Option<Flight> {
-    let mut flight = None;
-    while flight.is_none() && gathered.proposals.len() < LARGE && !gathered.is_full() {
-        tokio::select! {
+    lanes: &mut Lanes,
+    waiting: &mut Gathered,
+) -> Option<(Option<Flight>, Gathered)> {
+    loop {
+        let large = waiting.proposals.len() >= LARGE || waiting.bytes >= ENTRY_BYTES_MAX;
+        let some = !waiting.proposals.is_empty();
+        let flight = tokio::select! {
             biased;
-            alone = flights.alone() => flight = Some(alone?),
-            next = submissions.recv() => gathered.add(next?),
-        }
+            Some(first) = lanes.leases.recv() => {
+                let mut entry = Gathered::default();
+                entry.add(first);
+                entry.fill(&mut lanes.leases);
+                return Some((None, entry));
+            }
+            flight = flights.beside(), if large => flight?,
+            flight = flights.alone(), if some && !large => flight?,
+            next = lanes.submissions.recv(), if !large => {
+                waiting.add(next?);
+                continue;
+            }
+        };
+        waiting.fill(&mut lanes.submissions);
+        return Some((Some(flight), std::mem::take(waiting)));
     }
-    let flight = match flight {
-        Some(alone) => alone,
-        None => flights.beside().await?,
-    };
-    while !gathered.is_full() {
-        let Ok(next) = submissions.try_recv() else { break };
-        gathered.add(next);
-    }
-    Some(flight)
 }
 
 async fn end_of(written: Written) -> Result<(), NotLeader> {
@@ -128,7 +137,7 @@ async fn end_of(written: Written) -> Result<(), NotLeader> {
 /// About how many bytes a proposal takes.
 fn weight(proposal: &Proposal) -> usize {
     match proposal.command {
-        Command::Tick | Command::StepTime { .. } => 64,
+        Command::Tick | Command::StepTime { .. } | Command::Renew { .. } => 64,
         _ => postcard::experimental::serialized_size(proposal).unwrap_or(ENTRY_BYTES_MAX),
     }
 }
@@ -166,6 +175,7 @@ async fn step_time(node: &Node) -> Option<Proposal> {
 pub(crate) async fn tend(node: Arc<Node>) {
     const LOOK: Duration = Duration::from_millis(200);
     let mut ticked = Instant::now();
+    let mut raised = None;
     loop {
         tokio::time::sleep(LOOK).await;
         node.gauge();
@@ -174,6 +184,7 @@ pub(crate) async fn tend(node: Arc<Node>) {
             continue;
         }
         promote_learners(&node).await;
+        raise_rules(&node, &mut raised);
         let view = node.shared.view.load();
         let idle = view.expiries.is_empty() && view.idempotency.is_empty() && view.calls.is_empty();
         let due = if idle { node.timing.tick_idle } else { node.timing.tick };
@@ -183,6 +194,30 @@ pub(crate) async fn tend(node: Arc<Node>) {
             tokio::spawn(async move { node.propose(Principal::Node(node.id()), None, Command::Tick).await });
         }
     }
+}
+
+/// A raise that came to nothing is proposed again after this.
+const RAISE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Raises the rules in force once every member has said that it can follow newer ones.
+fn raise_rules(node: &Arc<Node>, raised: &mut Option<Instant>) {
+    let view = node.shared.view.load();
+    let membership = node.shared.membership.load();
+    let of_member = |id: u64| view.nodes.get(&NodeId(id)).map_or(0, |record| record.apply_version);
+    let lowest = membership.membership().nodes().map(|(id, _)| of_member(*id)).min().unwrap_or(0);
+    let to = lowest.min(NEWEST_APPLY_VERSION);
+    if to <= view.apply_version || raised.is_some_and(|at| at.elapsed() < RAISE_PAUSE) {
+        return;
+    }
+    *raised = Some(Instant::now());
+    tracing::info!(
+        from = view.apply_version,
+        to,
+        "every member can follow newer rules: they are put in force"
+    );
+    let node = Arc::clone(node);
+    let raise = Command::RaiseApplyVersion { to };
+    tokio::spawn(async move { node.propose(Principal::Node(node.id()), None, raise).await });
 }
 
 /// A learner that is this close behind is promoted.

@@ -16,6 +16,7 @@ mod flights;
 mod identity;
 mod invitation;
 mod leader;
+mod lease;
 mod member;
 mod node;
 mod peer;
@@ -37,6 +38,7 @@ pub use cluster::{
 };
 pub use config::{NodeConfig, Timing};
 pub use feed::{Feed, FeedClosed, FeedItem};
+pub use lease::Lease;
 pub use peer::{PeerError, PeerFuture, PeerHandler};
 pub use setup::{InitError, Initialised, JoinError, Joined, init, join};
 pub use status::{HashReport, MemberState, NodeHash, NodeStatus, RaftRole, Status, Survives};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use openraft::{RaftMetrics, ReadPolicy};
 use tandem_state::archive::Stream;
-use tandem_state::{NodeEpoch, NodeId, NodeRecord};
+use tandem_state::{NodeId, NodeRecord};
 use tokio::sync::{mpsc, watch};
 
 use crate::archive::Archive;
@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) archive: Archive,
     pub(crate) proposer: Proposer,
     pub(crate) submissions: mpsc::Sender<Submission>,
+    /// Ahead of the submissions.
+    pub(crate) lease_lane: mpsc::Sender<Submission>,
     pub(crate) invitations: Invitations,
     pub(crate) handler: RwLock<Option<Arc<dyn PeerHandler>>>,
     /// A snapshot on its way from the leader.
@@ -49,8 +51,6 @@ pub(crate) struct Node {
     pub(crate) stop: watch::Sender<bool>,
 }
 
-/// The epoch of every node until leases come.
-pub(crate) const NODE_EPOCH: NodeEpoch = NodeEpoch(1);
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Node {
@@ -177,6 +177,7 @@ impl Node {
         metrics::gauge!("tandem_raft_last_log").set(metrics.last_log_index.unwrap_or(0) as f64);
         metrics::gauge!("tandem_raft_applied").set(*self.shared.applied.borrow() as f64);
         metrics::gauge!("tandem_raft_leader").set(f64::from(u8::from(leads)));
+        self.gauge_lease();
         metrics::gauge!("tandem_raft_voters").set(metrics.membership_config.voter_ids().count() as f64);
     }
 

@@ -17,7 +17,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Lane {
-    /// Appends, votes, heartbeats.
+    /// Appends, votes, heartbeats, renewals of leases.
     Raft,
     /// All else.
     Application,
@@ -39,6 +39,7 @@ pub(crate) enum Method {
     Member,
     Call,
     Tell,
+    Lease,
 }
 
 impl Method {
@@ -57,11 +58,12 @@ impl Method {
             Method::Member => 11,
             Method::Call => 12,
             Method::Tell => 13,
+            Method::Lease => 14,
         }
     }
 
     pub(crate) fn of(byte: u8) -> Option<Method> {
-        const ALL: [Method; 13] = [
+        const ALL: [Method; 14] = [
             Method::Append,
             Method::Vote,
             Method::PreVote,
@@ -75,6 +77,7 @@ impl Method {
             Method::Member,
             Method::Call,
             Method::Tell,
+            Method::Lease,
         ];
         ALL.into_iter().find(|method| method.byte() == byte)
     }
@@ -82,7 +85,7 @@ impl Method {
     /// Which lane carries it.
     pub(crate) fn lane(self) -> Lane {
         match self {
-            Method::Append | Method::Vote | Method::PreVote | Method::Transfer => Lane::Raft,
+            Method::Append | Method::Vote | Method::PreVote | Method::Transfer | Method::Lease => Lane::Raft,
             _ => Lane::Application,
         }
     }

@@ -104,6 +104,7 @@ impl Service for Node {
                 }
                 Method::Snapshot => self.snapshot_part(from, decode(&payload)?).await,
                 Method::Propose => self.proposals(decode(&payload)?).await,
+                Method::Lease => self.lease_proposal(from, decode(&payload)?).await,
                 Method::ReadIndex => encode(&self.leader_read_index().await),
                 Method::Ping => encode(&self.pong()),
                 Method::Hash => encode(&self.hash_at(decode(&payload)?).await),
@@ -157,6 +158,13 @@ impl Node {
     async fn proposals(&self, proposals: Vec<Proposal>) -> Result<Bytes, String> {
         let result: Result<(), NotLeader> = self.submit(proposals).await;
         encode(&result)
+    }
+
+    async fn lease_proposal(&self, from: NodeId, proposal: Proposal) -> Result<Bytes, String> {
+        if !proposal.command.is_of_leases() || proposal.origin.node != from {
+            return Err("this lane carries a node's own commands about leases alone".to_owned());
+        }
+        encode(&self.submit_lease(proposal).await)
     }
 
     /// This node's own word of itself.

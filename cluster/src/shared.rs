@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tandem_state::lease::Terms;
 use tandem_state::{Batch, ClusterTime, Event, Incarnation, NodeId, Outcome, State};
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::{Clock, boot_us, wall_ms};
 use crate::feed::FeedItem;
+use crate::lease::Leases;
 use crate::pending::Pending;
 use crate::raft::StoredMembership;
 
@@ -21,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) applied: watch::Sender<u64>,
     pub(crate) feed: broadcast::Sender<FeedItem>,
     pub(crate) pending: Pending,
+    pub(crate) leases: Arc<Leases>,
     clock: Mutex<Clock>,
     /// States right after the last `Tick`s: positions at which nodes can be compared.
     kept: Mutex<VecDeque<(u64, State)>>,
@@ -32,7 +35,7 @@ const FEED_ITEMS: usize = 8192;
 const KEPT_MAX: usize = 8;
 
 impl Shared {
-    pub(crate) fn new(node: NodeId, incarnation: Incarnation) -> Shared {
+    pub(crate) fn new(node: NodeId, incarnation: Incarnation, terms: Terms) -> Shared {
         Shared {
             node,
             incarnation,
@@ -41,6 +44,7 @@ impl Shared {
             applied: watch::Sender::new(0),
             feed: broadcast::Sender::new(FEED_ITEMS),
             pending: Pending::new(node, incarnation),
+            leases: Arc::new(Leases::new(node, incarnation, terms)),
             clock: Mutex::default(),
             kept: Mutex::default(),
         }
@@ -51,6 +55,7 @@ impl Shared {
         if state.time != self.view.load().time {
             self.clock().saw(state.time, boot_us());
         }
+        self.leases.applied(state);
         self.view.store(Arc::new(state.clone()));
         if self.membership.load().log_id() != membership.log_id() {
             self.membership.store(Arc::new(membership.clone()));

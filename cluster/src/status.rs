@@ -56,7 +56,7 @@ pub struct NodeStatus {
     pub applied: u64,
     /// Its node epoch.
     pub epoch: u64,
-    /// What remains of its lease; absent until leases come.
+    /// What remains of its lease; absent until leases are in force.
     pub lease_ms: Option<u64>,
     /// Calls it owns.
     pub calls: u64,
@@ -74,11 +74,11 @@ pub struct NodeStatus {
 pub enum MemberState {
     /// Catching up, no voter yet.
     Joining,
-    /// It answers.
+    /// It holds a lease (before leases are in force: it answers).
     Up,
     /// It takes no new work.
     Draining,
-    /// It doesn't answer.
+    /// It holds none (before that: it doesn't answer).
     Down,
 }
 

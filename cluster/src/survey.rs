@@ -59,10 +59,12 @@ impl Node {
         rtt_ms: f64,
     ) -> NodeStatus {
         let record = if id == self.id() { Some(&self.record) } else { view.nodes.get(&id) };
-        let state = match (&pong, votes) {
-            (None, _) => MemberState::Down,
-            (Some(_), true) => MemberState::Up,
-            (Some(_), false) => MemberState::Joining,
+        let lease_ms = if view.has_leases() { self.shared.leases.remaining_ms(id) } else { None };
+        let holds = if view.has_leases() { lease_ms.is_some_and(|ms| ms > 0) } else { pong.is_some() };
+        let state = match (holds, votes) {
+            (_, false) if pong.is_some() => MemberState::Joining,
+            (true, _) => MemberState::Up,
+            (false, _) => MemberState::Down,
         };
         NodeStatus {
             name: self.name_of(view, id),
@@ -75,7 +77,7 @@ impl Node {
             last_log: pong.as_ref().map_or(0, |pong| pong.last_log),
             applied: pong.as_ref().map_or(0, |pong| pong.applied),
             epoch: view.nodes.get(&id).map_or(1, |record| record.epoch.0),
-            lease_ms: None,
+            lease_ms: if view.has_leases() { Some(lease_ms.unwrap_or(0)) } else { None },
             calls: view.calls.values().filter(|call| call.owner == id).count() as u64,
             registrations: view.bindings.values().filter(|binding| binding.spec.flow.node == id).count()
                 as u64,

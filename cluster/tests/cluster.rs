@@ -275,3 +275,77 @@ async fn a_torn_log_is_cut_and_caught_up_but_a_rotten_one_stops_the_node_by_name
     assert!(refused.contains(&file) && refused.contains("damaged at byte"), "{refused}");
     world.stop().await;
 }
+
+fn stands(view: &tandem_state::State, node: tandem_state::NodeId) -> bool {
+    view.leases.get(&node).is_some_and(|lease| lease.stands)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_falls_silent_is_called_down_and_the_election_after_it_fences_nobody_else() {
+    let mut world = World::three().await;
+    let leader = world.leader().await;
+    let (lost, survivors) = (world.node(leader).node_id(), [(leader + 1) % 3, (leader + 2) % 3]);
+    world.until_known("every node holds a lease", lost, |view| view.leases.values().all(|l| l.stands)).await;
+    assert!((0..3).all(|at| world.node(at).view().leases.len() == 3));
+    world.propose(leader, tenant("acme")).await;
+    let call = create_call(world.node(leader), 7);
+    assert!(world.propose(leader, call).await.outcome.is_ok());
+    world.settle().await;
+    let mut feed = world.node(survivors[0]).feed();
+    world.cut(leader);
+    world.until_known("the silent node is down", lost, |view| view.nodes[&lost].epoch.0 == 2).await;
+    let view = world.node(survivors[0]).view();
+    assert!(!stands(&view, lost) && view.calls.is_empty());
+    for at in survivors {
+        let node = world.node(at);
+        assert_eq!((node.node_epoch().0, node.lease().holds()), (1, true));
+    }
+    let mut names = Vec::new();
+    while !names.contains(&"call.ended") {
+        if let FeedItem::Applied { events, .. } = feed.next().await.unwrap() {
+            names.extend(events.iter().map(|event| event.kind.name()));
+        }
+    }
+    assert!(names.ends_with(&["node.down", "call.ended"]), "{names:?}");
+    let status = world.node(survivors[0]).status().await;
+    let states: Vec<_> = status.nodes.iter().map(|node| (node.id == lost, node.state, node.epoch)).collect();
+    let count = |wanted| states.iter().filter(|one| **one == wanted).count();
+    assert_eq!(count((true, MemberState::Down, 2)), 1, "{status:#?}");
+    assert_eq!(count((false, MemberState::Up, 1)), 2, "{status:#?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_goodbye_ends_a_lease_at_once_and_the_next_start_gains_one_under_the_next_epoch() {
+    let mut world = World::three().await;
+    let leaving = (world.leader().await + 1) % 3;
+    let id = world.node(leaving).node_id();
+    world.until_known("it holds a lease", id, |view| stands(view, id)).await;
+    let lease = world.node(leaving).lease();
+    assert!(lease.holds() && lease.remaining().is_some_and(|left| left > Duration::from_secs(1)));
+    world.kill(leaving).await;
+    assert!(!lease.holds());
+    let view = world.node((leaving + 1) % 3).view();
+    assert_eq!((view.nodes[&id].epoch.0, stands(&view, id)), (2, false));
+    world.restart(leaving).await;
+    world.until_known("it holds one again", id, |view| stands(view, id)).await;
+    assert_eq!((world.node(leaving).node_epoch().0, world.node(leaving).lease().holds()), (2, true));
+    world.assert_equal().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_a_quorum_a_node_stops_believing_in_its_lease_and_has_it_back_with_the_quorum() {
+    let mut world = World::three().await;
+    let id = world.node(0).node_id();
+    world.until_known("it holds a lease", id, |view| stands(view, id)).await;
+    world.kill(1).await;
+    world.kill(2).await;
+    let lease = world.node(0).lease();
+    world.until_known("its lease runs out", id, |_| !lease.holds()).await;
+    assert_eq!(world.node(0).node_epoch().0, 1, "nobody could say that it is down");
+    world.restart(1).await;
+    world.until_known("it holds it again", id, |_| lease.holds()).await;
+    assert_eq!(world.node(0).node_epoch().0, 1, "it was never declared down");
+    world.stop().await;
+}

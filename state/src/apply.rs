@@ -10,6 +10,7 @@ mod call;
 mod cdr;
 mod config;
 mod idempotency;
+mod lease;
 mod node;
 mod publish;
 mod time;
@@ -79,15 +80,22 @@ impl State {
         if let Principal::Token(id) = &proposal.principal {
             bounds::some_at_most("principal", id, bounds::NAME_MAX)?;
         }
-        if let Some(kept) = self.admit(&proposal.origin)? {
+        let of_leases = proposal.command.is_of_leases();
+        if !of_leases && let Some(kept) = self.admit(&proposal.origin)? {
             return kept;
         }
         let mut step =
             Step { origin: &proposal.origin, position: self.position, now: self.time, effects: Vec::new() };
-        let outcome = self.once_per_key(&mut step, proposal);
+        let outcome = if of_leases {
+            self.dispatch(&mut step, &proposal.command)
+        } else {
+            self.once_per_key(&mut step, proposal)
+        };
         let effects = step.effects;
         self.publish(&proposal.principal, effects, applied);
-        self.keep_outcome(&proposal.origin, &outcome);
+        if !of_leases {
+            self.keep_outcome(&proposal.origin, &outcome);
+        }
         outcome
     }
 
@@ -99,7 +107,7 @@ impl State {
         match command {
             Command::Tick => self.tick(step),
             Command::StepTime { to } => self.step_time(*to),
-            Command::RaiseApplyVersion { to } => self.raise_apply_version(*to),
+            Command::RaiseApplyVersion { to } => self.raise_apply_version(step, *to),
             Command::NodeStarted { node } => self.node_started(step, node),
             Command::NodeRemoved { node } => self.node_removed(step, *node),
             Command::Configure { changes } => self.configure(step, changes),
@@ -116,19 +124,43 @@ impl State {
             Command::EndCall { call, epoch, change } => self.end_call(step, *call, *epoch, change),
             Command::RefuseCall { node_epoch, refused } => self.refuse_call(step, *node_epoch, refused),
             Command::Audit { action } => audit::audit(step, action),
+            Command::Renew { node_epoch, attempt, lease_ms } => {
+                self.renew(step, *node_epoch, *attempt, *lease_ms)
+            }
+            Command::ExpireLease { node, epoch, last_renewal } => {
+                self.expire_lease(step, *node, *epoch, *last_renewal)
+            }
+            Command::EndLease { node, epoch, incarnation } => {
+                self.end_lease(step, *node, *epoch, *incarnation)
+            }
         }
     }
 
-    /// The proposing node, if it may act for itself under `epoch`: it has announced this incarnation and its epoch
-    /// is the current one.
+    /// The proposing node, if it may act for itself under `epoch`: it has announced this incarnation, its epoch is the
+    /// current one and, once there are leases, its lease has not ended.
     pub(crate) fn acting_node(&self, step: &Step<'_>, epoch: NodeEpoch) -> Result<&NodeRecord, Refusal> {
+        let node = self.announced_node(step, epoch)?;
+        if self.has_leases() && !self.leases.get(&node.id).is_some_and(|lease| lease.stands) {
+            return Err(Refusal::NoLease { epoch });
+        }
+        Ok(node)
+    }
+
+    /// The proposing node, if it has announced this incarnation and its epoch is the current one.
+    pub(crate) fn announced_node(&self, step: &Step<'_>, epoch: NodeEpoch) -> Result<&NodeRecord, Refusal> {
+        let node = self.proposing_node(step)?;
+        if node.epoch != epoch {
+            return Err(Refusal::StaleNodeEpoch { current: node.epoch });
+        }
+        Ok(node)
+    }
+
+    /// The proposing node, if it has announced this incarnation.
+    pub(crate) fn proposing_node(&self, step: &Step<'_>) -> Result<&NodeRecord, Refusal> {
         let none = Refusal::StaleNodeEpoch { current: NodeEpoch(0) };
         let node = self.nodes.get(&step.origin.node).ok_or(none)?;
         if node.incarnation != step.origin.incarnation {
             return Err(bounds::invalid("origin.incarnation", "has not been announced by NodeStarted"));
-        }
-        if node.epoch != epoch {
-            return Err(Refusal::StaleNodeEpoch { current: node.epoch });
         }
         Ok(node)
     }

@@ -10,6 +10,10 @@ pub const OUTCOMES_MAX: usize = 4096;
 pub const WINDOWS_MAX: usize = 1024;
 /// Members at once.
 pub const NODES_MAX: usize = 64;
+/// The longest lease that a node may take.
+pub const LEASE_MS_MAX: u64 = 60_000;
+/// The lease that each member is given when leases begin; nobody counts on it.
+pub const FIRST_LEASE_MS: u64 = 5_000;
 /// API tokens.
 pub const TOKENS_MAX: usize = 10_000;
 /// Idempotency keys kept at once.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ConfigChange;
 use crate::ids::*;
 use crate::records::*;
+use crate::tables::{FIRST_APPLY_VERSION, LEASES_APPLY_VERSION};
 
 /// One Raft log entry: proposals gathered by the leader, stamped once with cluster time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +157,34 @@ pub enum Command {
         /// What was asked and why not.
         refused: RefusedCall,
     },
+    /// A node holds on to its lease, or gains one. Never deduplicated: each attempt is a command of its own, and one
+    /// that is not newer than the last is refused.
+    Renew {
+        /// The lease's epoch.
+        node_epoch: NodeEpoch,
+        /// Counts up from 1 in each incarnation.
+        attempt: u64,
+        /// How long the node counts it, from before it sent the attempt.
+        lease_ms: u64,
+    },
+    /// A member saw no renewal of another node for its lease and the margin. Refused if it was renewed since.
+    ExpireLease {
+        /// Whose.
+        node: NodeId,
+        /// Which lease.
+        epoch: NodeEpoch,
+        /// The log position of the renewal that the proposer applied last.
+        last_renewal: u64,
+    },
+    /// A node's process takes its leave, or a member has proof that it ended. Does not look at renewals.
+    EndLease {
+        /// Whose.
+        node: NodeId,
+        /// Which lease.
+        epoch: NodeEpoch,
+        /// Of the process that ended.
+        incarnation: Incarnation,
+    },
     /// Writes down what a principal did that changes nothing in the state (a hang-up ordered, an invitation made).
     Audit {
         /// In words without secrets, such as `hang up call 0f...`.
@@ -176,7 +205,13 @@ impl Command {
 
     /// The rules that must be in force for it; all commands of the first release need the first ones.
     pub fn needs(&self) -> u16 {
-        crate::tables::FIRST_APPLY_VERSION
+        let second = self.is_of_leases() || matches!(self, Command::Audit { .. });
+        if second { LEASES_APPLY_VERSION } else { FIRST_APPLY_VERSION }
+    }
+
+    /// Compare-and-set by themselves: the window of outcomes neither answers nor keeps them.
+    pub fn is_of_leases(&self) -> bool {
+        matches!(self, Command::Renew { .. } | Command::ExpireLease { .. } | Command::EndLease { .. })
     }
 }
 

@@ -81,6 +81,8 @@ pub enum EventKind {
     TenantRemoved(String),
     /// `limit.hit`, by the limit's name
     LimitHit(String),
+    /// `node.down`: its lease ended; the record has the epoch of the next one
+    NodeDown(Box<NodeRecord>, LeaseEnd),
 }
 
 impl EventKind {
@@ -102,6 +104,7 @@ impl EventKind {
             EventKind::TenantChanged(_) => "tenant.changed",
             EventKind::TenantRemoved(_) => "tenant.removed",
             EventKind::LimitHit(_) => "limit.hit",
+            EventKind::NodeDown(..) => "node.down",
         }
     }
 }

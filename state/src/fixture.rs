@@ -90,6 +90,36 @@ pub(crate) fn started() -> State {
     state
 }
 
+/// [`started`] with leases in force: each node has renewed once, for 1,800 ms, at position 4 and time 2,000.
+pub(crate) fn leased() -> State {
+    let mut state = started();
+    for id in [1, 2] {
+        let node = NodeRecord { apply_version: 2, ..node(id) };
+        run(&mut state, propose(id, 70, Command::NodeStarted { node }));
+    }
+    let proposals = vec![
+        propose(1, 71, Command::RaiseApplyVersion { to: 2 }),
+        propose(1, 0, renew(1, 1)),
+        propose(2, 0, renew(1, 1)),
+    ];
+    let applied = state.apply(4, &batch(2000, proposals));
+    assert!(applied.outcomes.iter().all(Result::is_ok), "{applied:?}");
+    state
+}
+
+pub(crate) fn renew(epoch: u64, attempt: u64) -> Command {
+    Command::Renew { node_epoch: NodeEpoch(epoch), attempt, lease_ms: 1_800 }
+}
+
+pub(crate) fn expire(node: u64, epoch: u64, last_renewal: u64) -> Command {
+    Command::ExpireLease { node: NodeId(node), epoch: NodeEpoch(epoch), last_renewal }
+}
+
+pub(crate) fn end_lease(node: u64, epoch: u64, incarnation: u64) -> Command {
+    let (node, epoch) = (NodeId(node), NodeEpoch(epoch));
+    Command::EndLease { node, epoch, incarnation: Incarnation(incarnation) }
+}
+
 pub(crate) fn flow(node: u64, transport: Transport) -> Flow {
     Flow {
         node: NodeId(node),

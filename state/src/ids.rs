@@ -81,7 +81,7 @@ number_id!(
     Incarnation, u64
 );
 number_id!(
-    /// Counts the leases of a node. Fixed at 1 until leases come.
+    /// Counts the leases of a node: it rises when one ends. 1 until leases are in force.
     NodeEpoch, u64
 );
 number_id!(

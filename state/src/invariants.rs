@@ -30,7 +30,8 @@ impl State {
         self.calls_have_an_owner_and_a_tenant()?;
         self.times_of_calls_are_in_order()?;
         self.windows_are_trimmed_and_bounded()?;
-        self.tables_are_bounded()
+        self.tables_are_bounded()?;
+        self.leases_are_of_nodes_and_not_from_the_future()
     }
 
     /// 1: whoever changed a row changed what is derived from it.
@@ -149,6 +150,18 @@ impl State {
         }
         Ok(())
     }
+
+    /// 10: once leases are in force each node has a row and nobody else; before that there is none.
+    fn leases_are_of_nodes_and_not_from_the_future(&self) -> Checked {
+        let fine =
+            if self.has_leases() { self.leases.keys().eq(self.nodes.keys()) } else { self.leases.is_empty() };
+        holds(10, fine, || "leases and nodes".to_owned())?;
+        for (node, lease) in &self.leases {
+            let past = lease.last_renewal <= self.position && lease.renewed <= self.time;
+            holds(10, past && lease.lease_ms <= LEASE_MS_MAX, || format!("lease of node {node}"))?;
+        }
+        Ok(())
+    }
 }
 
 fn holds(number: u8, fine: bool, what: impl FnOnce() -> String) -> Checked {
@@ -167,7 +180,7 @@ mod tests {
         run(&mut state, propose(1, 81, create_call(1)));
         assert_eq!(state.check_invariants(), Ok(()));
         type Break = (u8, fn(&mut State));
-        let breaks: [Break; 9] = [
+        let breaks: [Break; 10] = [
             (1, |s| s.usage.clear()),
             (2, |s| s.last_tenant = TenantId(0)),
             (3, |s| {
@@ -184,6 +197,9 @@ mod tests {
                     ATTEMPTS_MAX + 1,
                     Attempt { start: ClusterTime(1000), ..attempt(ATTEMPTS_MAX + 1) },
                 );
+            }),
+            (10, |s| {
+                s.leases.insert(NodeId(1), LeaseRecord::default());
             }),
         ];
         for (number, edit) in breaks {

@@ -16,6 +16,7 @@ pub mod event;
 mod fixture;
 pub mod ids;
 pub mod invariants;
+pub mod lease;
 pub mod outcome;
 pub mod records;
 pub mod snapshot;

@@ -123,4 +123,22 @@ pub enum Refusal {
     /// The idempotency key was used with another request.
     #[error("the idempotency key was used with another request")]
     KeyReused,
+    /// The node's lease was not renewed under this epoch yet.
+    #[error("the node holds no lease under epoch {epoch}")]
+    NoLease {
+        /// The epoch of its next one.
+        epoch: NodeEpoch,
+    },
+    /// A later attempt renewed the lease already.
+    #[error("attempt {last} has renewed the lease")]
+    StaleAttempt {
+        /// That one.
+        last: u64,
+    },
+    /// The lease is younger than the proposer knew.
+    #[error("the lease was renewed at position {last_renewal}")]
+    LeaseRenewed {
+        /// Its last renewal.
+        last_renewal: u64,
+    },
 }

@@ -46,6 +46,35 @@ pub enum Role {
     Witness,
 }
 
+/// What the log says of a node's lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// It was renewed under the node's present epoch, and has not ended.
+    pub stands: bool,
+    /// The log position of the last renewal.
+    pub last_renewal: u64,
+    /// The node's attempt that this was; 0 before the first of its incarnation.
+    pub attempt: u64,
+    /// When, in cluster time.
+    pub renewed: ClusterTime,
+    /// How long the node counts it, from before it sent the attempt.
+    pub lease_ms: u64,
+}
+
+/// Why a lease ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseEnd {
+    /// It was not renewed.
+    Expired,
+    /// The node took its leave.
+    Goodbye,
+    /// Its process started anew.
+    Restarted,
+    /// A member had proof that its process ended.
+    Died,
+}
+
 /// An API token as the state keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRecord {

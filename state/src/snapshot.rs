@@ -2,22 +2,24 @@
 //!
 //! A snapshot is the magic, the layout's number (2 bytes, big endian), the SHA-256 of the body (which is
 //! [`State::hash`] too) and the body. A layout is frozen by its release: the golden files of `tests/data/state`
-//! prove that it is still read.
+//! prove that it is still read. What is written follows the rules in force, not the release: a member of the former
+//! release can read it, and takes the same hash of it, until the rules are raised.
 
 mod layout1;
+mod layout2;
 
 use std::io::BufWriter;
 
 use imbl::OrdMap;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::tables::State;
 use layout1::{Layout1, Layout1Ref};
+use layout2::{Layout2, Layout2Ref};
 
 const MAGIC: &[u8; 8] = b"TANDEMST";
-/// The layout that is written.
-pub const NEWEST_LAYOUT: u16 = 1;
 const HEADER_LEN: usize = 8 + 2 + 32;
 
 /// Why a snapshot can't be read.
@@ -32,14 +34,14 @@ pub enum SnapshotError {
 }
 
 impl State {
-    /// The state in the newest layout.
+    /// The state in the layout of the rules in force.
     pub fn encode_snapshot(&self) -> Vec<u8> {
+        let written = Written::of(self);
         let mut bytes = Vec::with_capacity(HEADER_LEN);
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&NEWEST_LAYOUT.to_be_bytes());
+        bytes.extend_from_slice(&written.number().to_be_bytes());
         bytes.extend_from_slice(&[0; 32]);
-        let mut bytes =
-            postcard::to_extend(&Layout1Ref::of(self), bytes).expect("every state has an encoding");
+        let mut bytes = postcard::to_extend(&written, bytes).expect("every state has an encoding");
         let (header, body) = bytes.split_at_mut(HEADER_LEN);
         let hash: [u8; 32] = Sha256::digest(body).into();
         for (to, from) in header.iter_mut().skip(10).zip(hash) {
@@ -60,6 +62,7 @@ impl State {
         // The version table: a new layout adds a line here and keeps the others.
         let decode = match u16::from_be_bytes(*layout) {
             1 => decode_layout1,
+            2 => decode_layout2,
             0 => return Err(damaged("there is no layout 0")),
             later => return Err(SnapshotError::UnknownLayout(later)),
         };
@@ -72,18 +75,61 @@ impl State {
     /// SHA-256 over the state (derived tables left out): equal on all nodes at one log position.
     pub fn hash(&self) -> [u8; 32] {
         let hasher = BufWriter::with_capacity(16 * 1024, Sha256::new());
-        let hasher = postcard::to_io(&Layout1Ref::of(self), hasher).expect("every state has an encoding");
+        let hasher = postcard::to_io(&Written::of(self), hasher).expect("every state has an encoding");
         hasher.into_inner().expect("a hasher takes all bytes").finalize().into()
     }
 }
 
+/// What is written; the number is in the header alone.
+enum Written<'a> {
+    Layout1(Layout1Ref<'a>),
+    Layout2(Layout2Ref<'a>),
+}
+
+impl<'a> Written<'a> {
+    fn of(state: &'a State) -> Self {
+        if state.has_leases() {
+            Written::Layout2(Layout2Ref::of(state))
+        } else {
+            Written::Layout1(Layout1Ref::of(state))
+        }
+    }
+
+    fn number(&self) -> u16 {
+        match self {
+            Written::Layout1(_) => 1,
+            Written::Layout2(_) => 2,
+        }
+    }
+}
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Written::Layout1(layout) => layout.serialize(serializer),
+            Written::Layout2(layout) => layout.serialize(serializer),
+        }
+    }
+}
+
 fn decode_layout1(body: &[u8]) -> Result<State, SnapshotError> {
+    decode_with(body, Layout1::into_state)
+}
+
+fn decode_layout2(body: &[u8]) -> Result<State, SnapshotError> {
+    decode_with(body, Layout2::into_state)
+}
+
+fn decode_with<'a, L: Deserialize<'a>>(
+    body: &'a [u8],
+    into_state: impl Fn(L) -> State,
+) -> Result<State, SnapshotError> {
     let damaged = |why: String| SnapshotError::Damaged(why);
-    let (layout, rest) = postcard::take_from_bytes::<Layout1>(body).map_err(|e| damaged(e.to_string()))?;
+    let (layout, rest) = postcard::take_from_bytes::<L>(body).map_err(|e| damaged(e.to_string()))?;
     if !rest.is_empty() {
         return Err(damaged(format!("{} bytes follow the state", rest.len())));
     }
-    let mut state = layout.into_state();
+    let mut state = into_state(layout);
     state.rebuild_derived();
     state.check_invariants().map_err(|broken| damaged(broken.to_string()))?;
     Ok(state)
@@ -171,8 +217,8 @@ mod tests {
     fn a_later_layout_is_named_and_damage_is_refused() {
         let bytes = filled().encode_snapshot();
         let mut later = bytes.clone();
-        later[9] = 2;
-        assert_eq!(State::decode_snapshot(&later), Err(SnapshotError::UnknownLayout(2)));
+        later[9] = 3;
+        assert_eq!(State::decode_snapshot(&later), Err(SnapshotError::UnknownLayout(3)));
         let mut none = bytes.clone();
         none[9] = 0;
         assert!(is_damaged(&none));

@@ -16,6 +16,10 @@ pub type BindingRow = (TenantId, String, BindingKey);
 
 /// The rules that hold in a new cluster.
 pub const FIRST_APPLY_VERSION: u16 = 1;
+/// The rules since which nodes hold leases.
+pub const LEASES_APPLY_VERSION: u16 = 2;
+/// The newest rules of this release.
+pub const NEWEST_APPLY_VERSION: u16 = 2;
 
 /// Everything that the cluster agrees on, as of one log position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub struct State {
     pub idempotency: OrdMap<(crate::Principal, String), KeptReply>,
     /// Heads of the archive's streams.
     pub streams: OrdMap<Stream, StreamHead>,
+    /// One for each node, once leases are in force.
+    pub leases: OrdMap<NodeId, LeaseRecord>,
     /// Derived, not in snapshots: tenant by domain.
     pub by_domain: OrdMap<String, TenantId>,
     /// Derived: tenant by name.
@@ -113,6 +119,7 @@ impl Default for State {
             windows: OrdMap::new(),
             idempotency: OrdMap::new(),
             streams: OrdMap::new(),
+            leases: OrdMap::new(),
             by_domain: OrdMap::new(),
             by_name: OrdMap::new(),
             usage: OrdMap::new(),
@@ -123,6 +130,11 @@ impl Default for State {
 }
 
 impl State {
+    /// Whether nodes act under leases. Before that a node counts as holding its own.
+    pub fn has_leases(&self) -> bool {
+        self.apply_version >= LEASES_APPLY_VERSION
+    }
+
     /// The tenant of a SIP domain (in any case).
     pub fn tenant_by_domain(&self, domain: &str) -> Option<(TenantId, &TenantConfig)> {
         let id = *self.by_domain.get(&domain.to_ascii_lowercase())?;

@@ -2,7 +2,12 @@
 //! snapshot and archive. The files are in `tests/data/state`; `TANDEM_REWRITE=1 cargo test -p tandem-state` writes
 //! those that are made (not the list of entries), and the diff is reviewed.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that reads files is not pure")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test that reads files is not pure"
+)]
 
 use std::fmt::Write;
 use std::fs;
@@ -23,9 +28,9 @@ fn matches_golden(name: &str, bytes: &[u8]) {
     assert!(golden == bytes, "{name} differs:\n{}", String::from_utf8_lossy(bytes));
 }
 
-/// The log entries of the first release, one JSON object a line.
-fn entries() -> Vec<Batch> {
-    let text = fs::read_to_string(path("log-v1.jsonl")).unwrap();
+/// The log entries of a version of the rules, one JSON object a line.
+fn entries(version: u16) -> Vec<Batch> {
+    let text = fs::read_to_string(path(&format!("log-v{version}.jsonl"))).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -34,9 +39,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Applies the entries at positions from 1.
-fn replayed() -> (State, String) {
+fn replayed(version: u16) -> (State, String) {
     let (mut state, mut story) = (State::default(), String::new());
-    for (entry, position) in entries().iter().zip(1..) {
+    for (entry, position) in entries(version).iter().zip(1..) {
         let applied = state.apply(position, entry);
         for outcome in &applied.outcomes {
             match outcome {
@@ -55,26 +60,45 @@ fn replayed() -> (State, String) {
     (state, story)
 }
 
+/// The rules that have been released, or will be.
+const VERSIONS: [u16; 2] = [1, 2];
+
 #[test]
-fn the_entries_of_the_first_release_give_what_they_gave() {
-    let (_, story) = replayed();
-    matches_golden("replay-v1.txt", story.as_bytes());
+fn the_entries_of_each_version_give_what_they_gave() {
+    for version in VERSIONS {
+        let (_, story) = replayed(version);
+        matches_golden(&format!("replay-v{version}.txt"), story.as_bytes());
+    }
 }
 
 #[test]
-fn a_snapshot_of_the_first_release_is_read_and_written_as_it_was() {
-    let (state, _) = replayed();
-    matches_golden("snapshot-v1.bin", &state.encode_snapshot());
-    let golden = fs::read(path("snapshot-v1.bin")).unwrap();
-    assert_eq!(State::decode_snapshot(&golden), Ok(state));
+fn a_snapshot_of_each_version_is_read_and_written_as_it_was() {
+    for version in VERSIONS {
+        let (state, _) = replayed(version);
+        let name = format!("snapshot-v{version}.bin");
+        matches_golden(&name, &state.encode_snapshot());
+        let golden = fs::read(path(&name)).unwrap();
+        assert_eq!(golden[9], u8::try_from(version).unwrap(), "the layout of the rules in force");
+        assert_eq!(State::decode_snapshot(&golden), Ok(state));
+    }
 }
 
 #[test]
-fn log_entries_of_the_first_release_are_encoded_as_they_were() {
-    let entries = entries();
-    matches_golden("log-v1.bin", &postcard::to_stdvec(&entries).unwrap());
-    let golden = fs::read(path("log-v1.bin")).unwrap();
-    assert_eq!(postcard::from_bytes::<Vec<Batch>>(&golden), Ok(entries));
+fn log_entries_of_each_version_are_encoded_as_they_were() {
+    for version in VERSIONS {
+        let (entries, name) = (entries(version), format!("log-v{version}.bin"));
+        matches_golden(&name, &postcard::to_stdvec(&entries).unwrap());
+        let golden = fs::read(path(&name)).unwrap();
+        assert_eq!(postcard::from_bytes::<Vec<Batch>>(&golden), Ok(entries));
+    }
+}
+
+#[test]
+fn the_entries_of_leases_cover_every_command_of_theirs() {
+    let text = fs::read_to_string(path("log-v2.jsonl")).unwrap();
+    for name in ["Renew", "ExpireLease", "EndLease"] {
+        assert!(text.contains(&format!("\"{name}\"")), "{name} is not in log-v2.jsonl");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What holds for any sequence of commands, sensible or not.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use std::collections::BTreeMap;
 
@@ -255,6 +255,14 @@ fn command() -> impl Strategy<Value = Command> {
         4 => (call_id(), epoch(), change()).prop_map(|(call, epoch, change)| Command::EndCall { call, epoch, change }),
         2 => (node_epoch(), refused()).prop_map(|(node_epoch, refused)| Command::RefuseCall { node_epoch, refused }),
         1 => text().prop_map(|action| Command::Audit { action }),
+        4 => (node_epoch(), 0u64..20, prop_oneof![9 => Just(1_800u64), 1 => any::<u64>()])
+            .prop_map(|(node_epoch, attempt, lease_ms)| Command::Renew { node_epoch, attempt, lease_ms }),
+        2 => (node_id(), node_epoch(), 0u64..60)
+            .prop_map(|(node, epoch, last_renewal)| Command::ExpireLease { node, epoch, last_renewal }),
+        1 => (node_id(), node_epoch(), 1u64..3).prop_map(|(node, epoch, incarnation)| {
+            let incarnation = Incarnation(incarnation);
+            Command::EndLease { node, epoch, incarnation }
+        }),
     ]
 }
 
@@ -300,7 +308,10 @@ fn aimed(mut command: Command, by: NodeId, incarnation: Incarnation) -> Command 
         | Command::Checkpoint { .. }
         | Command::EndCall { .. }
         | Command::RefuseCall { .. }
-        | Command::Audit { .. } => {}
+        | Command::Audit { .. }
+        | Command::Renew { .. }
+        | Command::ExpireLease { .. }
+        | Command::EndLease { .. } => {}
     }
     command
 }
@@ -308,11 +319,28 @@ fn aimed(mut command: Command, by: NodeId, incarnation: Incarnation) -> Command 
 /// A log that begins with two nodes and two tenants, so that what follows has something to work on.
 fn log() -> impl Strategy<Value = Vec<Batch>> {
     let entry = (0u64..150_000, vec(proposal(), 1..5));
-    vec(entry, 1..60).prop_map(|entries| {
+    (vec(entry, 1..60), any::<bool>()).prop_map(|(entries, leases)| {
         let entries =
             entries.into_iter().map(|(stamp, proposals)| Batch { stamp: ClusterTime(stamp), proposals });
-        std::iter::once(genesis()).chain(entries).collect()
+        std::iter::once(genesis()).chain(leases.then(leases_begin)).chain(entries).collect()
     })
+}
+
+/// Every node says that it can follow the rules of leases, and they are put in force.
+fn leases_begin() -> Batch {
+    let first = genesis().proposals.into_iter();
+    let mut proposals: Vec<Proposal> =
+        first.filter(|proposal| matches!(proposal.command, Command::NodeStarted { .. })).collect();
+    for (proposal, seq) in proposals.iter_mut().zip(2000..) {
+        proposal.origin.seq = seq;
+        if let Command::NodeStarted { node } = &mut proposal.command {
+            node.apply_version = 2;
+        }
+    }
+    let mut raise = proposals[0].clone();
+    (raise.origin.seq, raise.command) = (2100, Command::RaiseApplyVersion { to: 2 });
+    proposals.push(raise);
+    Batch { stamp: ClusterTime(1500), proposals }
 }
 
 fn genesis() -> Batch {
@@ -374,6 +402,10 @@ proptest! {
         let mut state = State::default();
         for (entry, position) in log.iter().zip(1..) {
             let first = state.apply_unchecked(2 * position, entry);
+            // Those are compare-and-set, and tried anew whenever they come.
+            if entry.proposals.iter().any(|proposal| proposal.command.is_of_leases()) {
+                continue;
+            }
             let before = state.clone();
             let again = state.apply_unchecked(2 * position + 1, entry);
             prop_assert_eq!(&again.archive, &Vec::new());

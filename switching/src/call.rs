@@ -107,6 +107,8 @@ pub enum Input {
     MediaFigures(Quality),
     /// An operator, a tenant admin or the node itself ends the call.
     HangUp(Cause),
+    /// The log ended the call without this node, whose lease had run out: it is no longer this node's to speak for.
+    Lost,
     /// The fault switch of test builds.
     #[cfg(feature = "faults")]
     Fault,
@@ -249,6 +251,11 @@ impl Call {
         self.tenant
     }
 
+    /// The log has it, and nothing was said of its end yet.
+    pub fn is_recorded(&self) -> bool {
+        self.create == Creation::Created && !matches!(self.phase, Phase::Ending { .. } | Phase::Over)
+    }
+
     /// All legs that it has or had.
     pub fn leg_ids(&self) -> impl Iterator<Item = LegId> + '_ {
         std::iter::once(self.caller.id).chain(self.callees.iter().map(|leg| leg.id))
@@ -314,6 +321,7 @@ impl Machine for Call {
             Input::MediaSilent => self.silent(now),
             Input::MediaFigures(quality) => self.figures(now, quality),
             Input::HangUp(cause) => self.finish(now, cause),
+            Input::Lost => self.lost(),
             #[cfg(feature = "faults")]
             #[expect(clippy::panic, reason = "this is what the fault switch is for")]
             Input::Fault => panic!("the fault switch of test builds"),

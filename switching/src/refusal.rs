@@ -125,9 +125,10 @@ pub fn cause_of_refusal(refusal: &Refusal) -> Cause {
     match refusal {
         Refusal::LimitReached { .. } => Cause::LimitReached,
         Refusal::NoTenant(_) | Refusal::NoExtension(_) | Refusal::NoNumber(_) => Cause::Forbidden,
-        Refusal::StaleCallEpoch { .. } | Refusal::StaleNodeEpoch { .. } | Refusal::StaleIncarnation => {
-            Cause::NodeLost
-        }
+        Refusal::StaleCallEpoch { .. }
+        | Refusal::StaleNodeEpoch { .. }
+        | Refusal::StaleIncarnation
+        | Refusal::NoLease { .. } => Cause::NodeLost,
         Refusal::OutcomeForgotten
         | Refusal::StaleRevision { .. }
         | Refusal::OutOfOrder
@@ -138,7 +139,9 @@ pub fn cause_of_refusal(refusal: &Refusal) -> Cause {
         | Refusal::Taken { .. }
         | Refusal::Busy(_)
         | Refusal::Invalid { .. }
-        | Refusal::KeyReused => Cause::Internal,
+        | Refusal::KeyReused
+        | Refusal::StaleAttempt { .. }
+        | Refusal::LeaseRenewed { .. } => Cause::Internal,
     }
 }
 

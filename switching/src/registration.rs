@@ -97,11 +97,13 @@ impl Registration {
         let Phase::Unbinding { reason, .. } = self.phase else { return };
         match outcome {
             // Refused because the phone moved on: the feed says where to, and if it is here, `Bound` follows.
-            Some(
-                Ok(_)
-                | Err(Refusal::NoBinding | Refusal::StaleRevision { .. } | Refusal::StaleNodeEpoch { .. }),
-            ) => {
+            Some(Ok(_) | Err(Refusal::NoBinding | Refusal::StaleRevision { .. })) => {
                 self.phase = Phase::Gone;
+            }
+            // This node's lease had ended; the binding stayed, and is unbound under the next one.
+            Some(Err(Refusal::StaleNodeEpoch { current })) => {
+                self.node_epoch = current;
+                self.phase = Phase::Unbinding { reason, retry_ms: Some(now.steady_ms + RETRY_MS) };
             }
             Some(Err(_)) | None => {
                 self.phase = Phase::Unbinding { reason, retry_ms: Some(now.steady_ms + RETRY_MS) };
@@ -227,6 +229,21 @@ mod tests {
         let moved = Refusal::StaleRevision { current: Revision(9) };
         binding.handle_input(at(60_010), Input::Proposed(Some(Err(moved))));
         assert!(binding.is_finished());
+    }
+
+    #[test]
+    fn a_binding_that_outlived_a_lease_of_its_node_is_unbound_under_the_next_one() {
+        let mut binding = registration();
+        binding.handle_timeout(at(60_000));
+        assert!(binding.poll_output().is_some());
+        let stale = Refusal::StaleNodeEpoch { current: NodeEpoch(2) };
+        binding.handle_input(at(60_010), Input::Proposed(Some(Err(stale))));
+        assert_eq!((binding.is_finished(), binding.poll_timeout()), (false, Some(61_010)));
+        binding.handle_timeout(at(61_010));
+        assert!(matches!(
+            binding.poll_output(),
+            Some(Output::Propose(Command::Unbind { node_epoch: NodeEpoch(2), .. }))
+        ));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Extensions per tenant of the tests' own apply file, from 101.
@@ -57,6 +57,16 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// What an event stream has told.
+#[derive(Clone, Default)]
+pub struct Events(Arc<Mutex<Vec<Value>>>);
+
+impl Events {
+    pub fn told(&self) -> Vec<Value> {
+        self.0.lock().expect("no panic inside").clone()
     }
 }
 
@@ -187,6 +197,26 @@ impl Demo {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
         Ok((status, if chunked { unchunk(body) } else { body.to_owned() }))
+    }
+
+    /// Listens to the operator's event stream of a node from now on.
+    pub fn events(&self, node: u8) -> Events {
+        let address = SocketAddrV4::new(Ipv4Addr::new(127, 0, self.net, node), 8080);
+        let mut stream = TcpStream::connect(address).expect("the API listens");
+        let request = format!(
+            "GET /v1/events HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\r\n",
+            self.token
+        );
+        stream.write_all(request.as_bytes()).expect("a request");
+        let told = Events::default();
+        let heard = told.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let data = line.strip_prefix("data:").and_then(|data| serde_json::from_str(data.trim()).ok());
+                heard.0.lock().expect("no panic inside").extend(data);
+            }
+        });
+        told
     }
 
     /// The items of a list of the API, from one node.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use tandem_state::{Command, Role};
+use tandem_state::Role;
 use utoipa::ToSchema;
 
 use super::Shared;
 use crate::answer::Answer;
-use crate::change::{Change, carry_out};
+use crate::change::{Change, note};
 use crate::problem::Problem;
 use crate::session::Session;
 use crate::views::{HashView, InvitationView, StatusView};
@@ -68,7 +68,7 @@ pub(crate) async fn invite(
     }
     // First the audit: a token that lets a node in leaves no hand unseen.
     let action = format!("invite a {} node for {valid_s} s", change.body.role);
-    carry_out(&api, &change.session, None, Command::Audit { action }).await?;
+    note(&api, &change.session, None, action).await?;
     let token = api.cluster.invite(role, Duration::from_secs(valid_s)).await;
     let token = token.map_err(|error| Problem::unavailable(error.to_string()))?;
     let invitation = InvitationView { token, role: change.body.role, valid_s };

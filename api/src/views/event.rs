@@ -104,6 +104,10 @@ impl EventView {
                 self.tenant = Some(name.clone())
             }
             EventKind::LimitHit(name) => self.limit = Some(name.clone()),
+            EventKind::NodeDown(node, why) => {
+                self.node = Some(node.name.clone());
+                self.cause = Some(word(why));
+            }
         }
     }
 }

@@ -51,5 +51,8 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::EndCall { .. } => "EndCall",
         Command::RefuseCall { .. } => "RefuseCall",
         Command::Audit { .. } => "Audit",
+        Command::Renew { .. } => "Renew",
+        Command::ExpireLease { .. } => "ExpireLease",
+        Command::EndLease { .. } => "EndLease",
     }
 }

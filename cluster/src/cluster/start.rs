@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use openraft::{BasicNode, Config, SnapshotPolicy};
-use tandem_state::{Incarnation, NodeRecord};
+use tandem_state::tables::NEWEST_APPLY_VERSION;
+use tandem_state::{Incarnation, NodeEpoch, NodeRecord};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -17,7 +18,8 @@ use crate::config::{NodeConfig, Timing};
 use crate::fetch::Fetch;
 use crate::identity::{self, DirectoryLock, Identity, raise_incarnation};
 use crate::invitation::Invitations;
-use crate::node::{NODE_EPOCH, Node, PeerFetch, follow_addresses};
+use crate::lease::{self, LANE_MAX, Lanes};
+use crate::node::{Node, PeerFetch, follow_addresses};
 use crate::propose::Proposer;
 use crate::quorum::Heard;
 use crate::raft::Raft;
@@ -34,8 +36,6 @@ use crate::{leader, member, propose};
 
 /// Another process that is just ending is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
-/// The highest rules that this release can follow.
-const APPLY_VERSION: u16 = 1;
 
 /// A node that was started.
 pub(crate) struct Running {
@@ -53,6 +53,7 @@ struct Stores {
 }
 
 pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
+    config.timing.terms().check()?;
     let data = &config.data;
     if !identity::exists(data) {
         return Err(StartError::NotPrepared(data.display().to_string()));
@@ -67,13 +68,14 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     let record = record(&config, &identity, incarnation, address);
 
     let stop = watch::Sender::new(false);
-    let shared = Arc::new(Shared::new(identity.node, incarnation));
+    let shared = Arc::new(Shared::new(identity.node, incarnation, config.timing.terms()));
     let peers = Arc::new(Peers::new(introduction(&identity, incarnation, &record), stop.subscribe()));
     for (member, address) in &identity.members {
         peers.set_address(*member, address);
     }
     let (proposer, numbers) = Proposer::new(config.timing.proposals_max);
     let (submissions, gathered) = mpsc::channel(1024);
+    let (lease_lane, leases) = mpsc::channel(LANE_MAX);
     let node = Arc::new(Node {
         record,
         timing: config.timing,
@@ -83,6 +85,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
         archive: stores.archive.reader(),
         proposer,
         submissions,
+        lease_lane,
         invitations: Invitations::default(),
         handler: RwLock::default(),
         incoming: Mutex::default(),
@@ -98,8 +101,9 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
 
     let until = || node.stop.subscribe();
     drop(tokio::spawn(serve(listener, Arc::clone(&node), until())));
-    spawn_until(until(), leader::gather(Arc::clone(&node), gathered));
+    spawn_until(until(), leader::gather(Arc::clone(&node), Lanes { leases, submissions: gathered }));
     spawn_until(until(), leader::tend(Arc::clone(&node)));
+    spawn_until(until(), lease::tend(Arc::clone(&node)));
     spawn_until(until(), propose::forward(Arc::clone(&node), numbers));
     spawn_until(until(), follow_addresses(Arc::clone(&node)));
     spawn_until(until(), member::announce(Arc::clone(&node)));
@@ -109,6 +113,10 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
 
 impl Running {
     pub(crate) async fn shutdown(&self) {
+        if *self.node.stop.borrow() {
+            return;
+        }
+        self.node.take_leave().await;
         if self.node.stop.send_replace(true) {
             return;
         }
@@ -177,12 +185,12 @@ fn record(
         site: config.site.clone(),
         role: identity.role,
         incarnation,
-        epoch: NODE_EPOCH,
+        epoch: NodeEpoch(1),
         cluster_address: if advertised { config.advertise.clone() } else { address.to_string() },
         sip_advertise: config.sip_advertise.clone(),
         api_url: config.api_url.clone(),
         version: config.version.clone(),
-        apply_version: APPLY_VERSION,
+        apply_version: NEWEST_APPLY_VERSION,
     }
 }
 

@@ -13,6 +13,7 @@ use super::log::Log;
 use super::machine::Machine;
 use super::snapshot::SnapshotFiles;
 use crate::archive::store::ArchiveStore;
+use crate::config::Timing;
 use crate::fetch::{Fetch, Fetched};
 use crate::shared::Shared;
 
@@ -36,7 +37,7 @@ impl StoreBuilder<Types, Log, Machine, TempDir> for Builder {
         let log = Log::open(&dir.path().join("raft"), 512).unwrap();
         let archive = ArchiveStore::open(&dir.path().join("archive"), 4096).unwrap();
         let snapshots = SnapshotFiles::open(&dir.path().join("snapshots")).unwrap();
-        let shared = Arc::new(Shared::new(NodeId(1), Incarnation(1)));
+        let shared = Arc::new(Shared::new(NodeId(1), Incarnation(1), Timing::test().terms()));
         let machine = Machine::open(archive, snapshots, shared, Arc::new(NoPeers)).unwrap();
         Ok((dir, log, machine))
     }

@@ -106,6 +106,22 @@ impl World {
         self.nodes[at].take().expect("the node runs").shutdown().await;
     }
 
+    /// A node falls silent: no goodbye, and it is not started again.
+    pub(crate) fn cut(&mut self, at: usize) {
+        self.nodes[at].take().expect("the node runs");
+    }
+
+    /// Waits until a node's record is as wanted on all that run.
+    pub(crate) async fn until_known(&self, what: &str, id: NodeId, met: impl Fn(&State) -> bool) {
+        self.until(what, |world| {
+            world.nodes.iter().flatten().all(|node| {
+                let view = node.view();
+                view.nodes.contains_key(&id) && met(&view)
+            })
+        })
+        .await;
+    }
+
     pub(crate) async fn restart(&mut self, at: usize) {
         let node = Cluster::start(config(at, &self.dirs[at], self.addresses[at])).await.unwrap();
         let incarnation = node.incarnation();
@@ -238,7 +254,7 @@ pub(crate) fn create_call(node: &Cluster, id: u128) -> Command {
     let tenant = view.tenant_by_name("acme").expect("made before").0;
     let now = view.time;
     Command::CreateCall {
-        node_epoch: NodeEpoch(1),
+        node_epoch: node.node_epoch(),
         call: NewCall {
             id: CallId(id),
             interaction: InteractionId(id),

@@ -135,6 +135,18 @@ impl<P> Slots<P> {
         let taken = self.slots.iter().enumerate();
         taken.filter(|(_, slot)| slot.as_ref().is_some_and(|s| &s.peer == peer)).map(|(at, _)| at).collect()
     }
+
+    /// The client transactions whose branch is one of these, in slot order.
+    pub(super) fn clients_of(&self, is_one: impl Fn(&str) -> bool) -> Vec<usize> {
+        let taken = self.slots.iter().enumerate();
+        let ours = taken.filter(|(_, slot)| {
+            slot.as_ref().is_some_and(|slot| match slot.key() {
+                Key::Client(key) => is_one(key.branch()),
+                Key::Server(_) => false,
+            })
+        });
+        ours.map(|(at, _)| at).collect()
+    }
 }
 
 impl<P> Slot<P> {

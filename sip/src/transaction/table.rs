@@ -210,6 +210,13 @@ impl<P: Peer> Table<P> {
         }
     }
 
+    /// Ends our transactions whose branch `is_gone`, without a word to anybody.
+    pub fn abandon(&mut self, is_gone: impl Fn(&str) -> bool) {
+        for at in self.slots.clients_of(is_gone) {
+            self.slots.remove(at);
+        }
+    }
+
     /// Wakes every transaction whose time has come.
     pub fn handle_timeout(&mut self, now_ms: u64) {
         while let Some(at) = self.slots.due(now_ms) {

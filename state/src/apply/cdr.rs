@@ -15,6 +15,17 @@ impl State {
     /// Takes a call out of the tables and writes its CDRs. Attempts without an end end now, by `cause` if one is
     /// given. Answers how many CDRs there are.
     pub(super) fn finish_call(&mut self, step: &mut Step<'_>, id: CallId, cause: Option<Cause>) -> u32 {
+        self.finish_call_at(step, id, cause, step.now)
+    }
+
+    /// [`State::finish_call`], with what is open ending at an earlier time.
+    pub(super) fn finish_call_at(
+        &mut self,
+        step: &mut Step<'_>,
+        id: CallId,
+        cause: Option<Cause>,
+        at: ClusterTime,
+    ) -> u32 {
         let Some(mut call) = self.take_call(id) else { return 0 };
         if call.attempts.is_empty() {
             // It ended before anybody was tried: a call is never without a CDR.
@@ -22,7 +33,7 @@ impl State {
             let attempt = Attempt { number: 1, to, start, answer: None, end: None, quality: None };
             call.attempts.insert(1, attempt);
         }
-        end_attempts(&mut call.attempts, step.now, cause);
+        end_attempts(&mut call.attempts, at, cause);
         let currency = self.tenants.get(&call.tenant).map_or_else(String::new, |t| t.currency.clone());
         let mut last = Cause::Internal;
         for attempt in call.attempts.values() {
@@ -72,7 +83,7 @@ impl State {
     }
 }
 
-fn end_attempts(attempts: &mut BTreeMap<u32, Attempt>, now: ClusterTime, cause: Option<Cause>) {
+fn end_attempts(attempts: &mut BTreeMap<u32, Attempt>, at: ClusterTime, cause: Option<Cause>) {
     let answered = attempts.values().any(|attempt| attempt.answer.is_some());
     for attempt in attempts.values_mut() {
         let fitting = match (attempt.answer, answered) {
@@ -80,7 +91,7 @@ fn end_attempts(attempts: &mut BTreeMap<u32, Attempt>, now: ClusterTime, cause: 
             (None, true) => Cause::AnsweredElsewhere,
             (None, false) => Cause::Cancelled,
         };
-        attempt.end.get_or_insert(AttemptEnd { at: now, cause: cause.unwrap_or(fitting) });
+        attempt.end.get_or_insert(AttemptEnd { at, cause: cause.unwrap_or(fitting) });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Nodes start and are taken out.
 //!
-//! A higher incarnation proves that the former process is gone: its calls end (a later release moves them instead)
-//! and the connections that it held are closed. Its UDP bindings stay, for the address is the same.
+//! A higher incarnation proves that the former process is gone: its lease ends, with it its calls (a later release
+//! moves them instead) and the connections that it held. Its UDP bindings stay, for the address is the same.
 
 use super::Step;
 use crate::bounds::{HOST_MAX, NAME_MAX, NODES_MAX, invalid, some_at_most};
@@ -29,15 +29,19 @@ impl State {
             let limit = u32::try_from(NODES_MAX).unwrap_or(u32::MAX);
             return Err(Refusal::LimitReached { name: "nodes".to_owned(), limit });
         }
-        let epoch = known.as_ref().map_or(NodeEpoch(1), |known| known.epoch);
+        let is_risen = known.as_ref().is_none_or(|known| known.incarnation < node.incarnation);
+        if is_risen && self.has_leases() {
+            self.begin_anew(step, node.id);
+        }
+        let epoch = self.nodes.get(&node.id).map_or(NodeEpoch(1), |known| known.epoch);
         let record = NodeRecord { epoch, ..node.clone() };
         self.nodes.insert(node.id, record.clone());
-        match known.map(|known| known.incarnation) {
-            Some(incarnation) if incarnation >= node.incarnation => return Ok(Reply::Done),
-            Some(_) => self.lose(step, node.id, |flow| flow.transport != Transport::Udp),
-            None => {}
+        if is_risen && !self.has_leases() {
+            if known.is_some() {
+                self.lose(step, node.id, step.now, is_connection);
+            }
+            step.event(None, EventKind::NodeUp(Box::new(record)));
         }
-        step.event(None, EventKind::NodeUp(Box::new(record)));
         Ok(Reply::Done)
     }
 
@@ -45,18 +49,25 @@ impl State {
         if !self.nodes.contains_key(&node) {
             return Err(invalid("node", "no such node"));
         }
-        self.lose(step, node, |_| true);
+        self.lose(step, node, self.lost_at(step, node), |_| true);
         self.nodes.remove(&node);
+        self.leases.remove(&node);
         self.close_window(node);
         step.event(None, EventKind::NodeRemoved(node));
         Ok(Reply::Done)
     }
 
-    /// Ends all calls of a node and those of its bindings whose flow `is_lost`.
-    fn lose(&mut self, step: &mut Step<'_>, node: NodeId, is_lost: impl Fn(&Flow) -> bool) {
+    /// Ends all calls of a node, as of `at`, and those of its bindings whose flow `is_lost`.
+    pub(super) fn lose(
+        &mut self,
+        step: &mut Step<'_>,
+        node: NodeId,
+        at: ClusterTime,
+        is_lost: impl Fn(&Flow) -> bool,
+    ) {
         let calls: Vec<CallId> = self.calls.values().filter(|c| c.owner == node).map(|c| c.id).collect();
         for id in calls {
-            self.finish_call(step, id, Some(Cause::NodeLost));
+            self.finish_call_at(step, id, Some(Cause::NodeLost), at);
         }
         let lost = |binding: &Binding| binding.spec.flow.node == node && is_lost(&binding.spec.flow);
         self.remove_bindings(step, UnbindReason::ConnectionLost, lost);
@@ -75,6 +86,11 @@ impl State {
             self.drop_binding(step, &key, reason);
         }
     }
+}
+
+/// A flow that ends with the process that held it.
+pub(super) fn is_connection(flow: &Flow) -> bool {
+    flow.transport != Transport::Udp
 }
 
 fn check_node(node: &NodeRecord) -> Result<(), Refusal> {

@@ -6,7 +6,7 @@ use crate::event::EventKind;
 use crate::ids::*;
 use crate::outcome::{Outcome, Refusal, Reply};
 use crate::records::UnbindReason;
-use crate::tables::State;
+use crate::tables::{LEASES_APPLY_VERSION, State};
 
 impl State {
     pub(super) fn tick(&mut self, step: &mut Step<'_>) -> Outcome {
@@ -47,13 +47,16 @@ impl State {
         Ok(Reply::Done)
     }
 
-    pub(super) fn raise_apply_version(&mut self, to: u16) -> Outcome {
+    pub(super) fn raise_apply_version(&mut self, step: &Step<'_>, to: u16) -> Outcome {
         if to <= self.apply_version {
             return Ok(Reply::Done);
         }
         let lowest = self.nodes.values().map(|node| node.apply_version).min().unwrap_or(0);
         if lowest < to {
             return Err(Refusal::NotInForce { needs: to, current: lowest });
+        }
+        if !self.has_leases() && to >= LEASES_APPLY_VERSION {
+            self.begin_leases(step);
         }
         self.apply_version = to;
         Ok(Reply::Done)

@@ -137,6 +137,13 @@ impl Call {
         leg.unacknowledged = None;
     }
 
+    /// The call is somebody else's, or nobody's: no leg is left, nobody is told, and its CDR is written already.
+    pub(super) fn lost(&mut self) {
+        self.outputs.clear();
+        self.put(Output::CloseMedia);
+        self.forget_all();
+    }
+
     /// The media session's figures are the last thing that the CDR waits for.
     pub(super) fn figures(&mut self, _now: Now, quality: Quality) {
         let Phase::Ending { figures: figures @ false, retry_ms } = &mut self.phase else { return };
@@ -209,6 +216,10 @@ impl Call {
         if !self.recorded || !self.leg_ids_over() || self.phase == Phase::Over {
             return;
         }
+        self.forget_all();
+    }
+
+    fn forget_all(&mut self) {
         let ids: Vec<LegId> = self.leg_ids().collect();
         for id in ids {
             self.put(Output::Forget(id));

@@ -57,7 +57,10 @@ fn attempts(history: &History) -> BTreeMap<CallId, BTreeSet<u32>> {
             | Command::RemoveToken { .. }
             | Command::Bind { .. }
             | Command::Unbind { .. }
-            | Command::Audit { .. } => {}
+            | Command::Audit { .. }
+            | Command::Renew { .. }
+            | Command::ExpireLease { .. }
+            | Command::EndLease { .. } => {}
         }
     }
     for attempts in calls.values_mut().filter(|attempts| attempts.is_empty()) {

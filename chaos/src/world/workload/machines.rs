@@ -212,7 +212,10 @@ fn call_of(command: &Command) -> Option<CallId> {
         | Command::RemoveToken { .. }
         | Command::Bind { .. }
         | Command::Unbind { .. }
-        | Command::Audit { .. } => None,
+        | Command::Audit { .. }
+        | Command::Renew { .. }
+        | Command::ExpireLease { .. }
+        | Command::EndLease { .. } => None,
     }
 }
 

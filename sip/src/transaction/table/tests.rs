@@ -191,3 +191,16 @@ fn a_peer_without_magic_cookie_is_matched_by_its_headers() {
     assert_eq!(received(&mut table, &old), []);
     assert!(matches!(received(&mut table, &request("OPTIONS", "2"))[..], [Output::Request { .. }]));
 }
+
+#[test]
+fn an_abandoned_branch_says_nothing_more_and_the_others_go_on() {
+    let mut table = table();
+    table.send_request(0, request("INVITE", "z9hG4bK1"), BOB).unwrap();
+    table.send_request(0, request("OPTIONS", "z9hG4bK2"), BOB).unwrap();
+    outputs(&mut table);
+    table.abandon(|branch| branch == "z9hG4bK1");
+    assert_eq!(outputs(&mut table), []);
+    table.handle_timeout(500);
+    assert_eq!(outputs(&mut table), [send(BOB, &request("OPTIONS", "z9hG4bK2"))]);
+    assert_eq!(table.len(), 1);
+}

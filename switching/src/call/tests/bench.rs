@@ -69,6 +69,7 @@ impl Bench {
             ["log", what, outcome] => self.log(what, outcome),
             ["media", "silent"] => self.input(Input::MediaSilent),
             ["media", "figures"] => self.input(Input::MediaFigures(Quality::default())),
+            ["lost"] => self.input(Input::Lost),
             ["hangup", cause] => self.input(Input::HangUp(cause_of(cause))),
             [name, "silent", method, rest @ ..] => self.silent(name, method, &owned(rest)),
             [name, ">", what, rest @ ..] => self.phone_says(name, what, &owned(rest)),

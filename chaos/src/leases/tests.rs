@@ -1,0 +1,86 @@
+#![allow(clippy::disallowed_methods, reason = "the seed to repeat comes from the environment")]
+
+use super::*;
+
+/// Seeds of an ordinary test run.
+const SEEDS: u64 = 300;
+
+fn seeds() -> std::ops::RangeInclusive<u64> {
+    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed..=seed,
+        None => 1..=SEEDS,
+    }
+}
+
+fn all_hold(options: Options) -> Report {
+    let mut sum = Report::default();
+    for seed in seeds() {
+        let report = run(seed, options).unwrap_or_else(|failure| {
+            panic!("seed {}: {}; repeat it: make sim SEED={}", failure.seed, failure.what, failure.seed)
+        });
+        sum.entries += report.entries;
+        sum.renewals += report.renewals;
+        sum.downs += report.downs;
+        sum.expired += report.expired;
+        sum.elections += report.elections;
+        sum.lapses += report.lapses;
+    }
+    println!("{:?}: {sum:?}", options.faults);
+    sum
+}
+
+#[test]
+fn no_lease_overlaps_its_successor_whatever_goes_wrong() {
+    let sum = all_hold(Options::default());
+    let tame = sum.expired < 500 || sum.lapses < 500 || sum.renewals < 10_000;
+    assert!(
+        std::env::var_os("SEED").is_some() || !tame,
+        "the faults are too tame to prove anything: {sum:?}"
+    );
+}
+
+#[test]
+fn elections_and_a_slow_log_fence_no_healthy_node() {
+    let sum = all_hold(Options { faults: Faults::Elections, ..Options::default() });
+    assert_eq!((sum.expired, sum.lapses), (0, 0));
+    assert!(std::env::var_os("SEED").is_some() || sum.elections > 1_000, "{sum:?}");
+}
+
+#[test]
+fn a_seed_repeats_exactly() {
+    for seed in 1..=5 {
+        assert_eq!(run(seed, Options::default()), run(seed, Options::default()));
+    }
+}
+
+/// A mutant must be caught by the ordinary seeds.
+fn caught(mutant: Mutant) {
+    for seed in 1..=SEEDS {
+        if let Err(failure) = run(seed, Options { mutant, ..Options::default() }) {
+            println!("{mutant:?} is caught by seed {seed}: {}", failure.what);
+            assert!(failure.what.contains("believes in epoch"), "{}", failure.what);
+            return;
+        }
+    }
+    panic!("{mutant:?} survives {SEEDS} seeds")
+}
+
+#[test]
+fn a_renewal_that_is_deduplicated_is_caught() {
+    caught(Mutant::RenewalDeduplicated);
+}
+
+#[test]
+fn a_lease_counted_from_the_reply_is_caught() {
+    caught(Mutant::CountedFromTheReply);
+}
+
+#[test]
+fn an_expiry_without_compare_and_set_is_caught() {
+    caught(Mutant::ExpiryWithoutCompareAndSet);
+}
+
+#[test]
+fn a_leader_that_acknowledges_before_it_synced_is_caught() {
+    caught(Mutant::AcknowledgedBeforeSync);
+}

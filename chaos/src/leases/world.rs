@@ -1,0 +1,485 @@
+//! The loop: happenings in real time, seen by each node on its own clock.
+
+use std::collections::BTreeMap;
+
+use tandem_state::lease::{Belief, Standing};
+use tandem_state::tables::NEWEST_APPLY_VERSION;
+use tandem_state::{
+    Applied, Batch, ClusterTime, Command, EventKind, Incarnation, LeaseEnd, NodeEpoch, NodeId, NodeRecord,
+    Origin, Principal, Proposal, Role, State,
+};
+
+use super::node::Node;
+use super::{Faults, Mutant, Options, Report};
+use crate::world::Random;
+
+/// Something that will happen.
+enum Happening {
+    /// A node looks what is due; of several timers only the last that was set counts.
+    Look(NodeId, Incarnation, u64),
+    /// A proposal reaches a node, which may lead.
+    Arrive(NodeId, Box<Proposal>),
+    /// A node hears that its attempt found no leader.
+    Failed(NodeId, Incarnation, u64),
+    /// The leader of a term commits what it gathered.
+    Commit(u64),
+    /// A replica applies what there is.
+    Advance(NodeId),
+    /// Somebody becomes leader.
+    Elect(u64),
+    /// A process starts again.
+    Restart(NodeId),
+    /// Says that it started until the log has it.
+    Announce(NodeId, Incarnation),
+    /// Chance strikes.
+    Fault,
+}
+
+/// After the faults: every node must hold a lease again.
+const PEACE_MS: u64 = 12_000;
+
+pub(super) struct World {
+    options: Options,
+    random: Random,
+    now_ms: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    queued: u64,
+    nodes: BTreeMap<NodeId, Node>,
+    term: u64,
+    leader: Option<NodeId>,
+    gathered: Vec<Proposal>,
+    log: Vec<Batch>,
+    seq: u64,
+    report: Report,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, options: Options) -> World {
+        let mut random = Random::new(seed);
+        let count = if random.chance(750) { 3 } else { 5 };
+        let log = vec![genesis(count)];
+        let mut state = State::default();
+        for (entry, position) in log.iter().zip(1..) {
+            state.apply_unchecked(position, entry);
+        }
+        let mut node = |number| {
+            // Two of them differ by less than the bound.
+            let (boot_ms, speed_ppm) = (random.between(0, 1_000_000), random.between(995_100, 1_004_900));
+            (NodeId(number), Node::new(number, state.clone(), boot_ms, speed_ppm, options.mutant))
+        };
+        let nodes = (1..=count).map(&mut node).collect();
+        World {
+            options,
+            random,
+            now_ms: 0,
+            queue: BTreeMap::new(),
+            queued: 0,
+            nodes,
+            term: 0,
+            leader: None,
+            gathered: Vec::new(),
+            log,
+            seq: 1_000,
+            report: Report::default(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Report, String> {
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in ids {
+            self.after(0, 50, Happening::Restart(id));
+            self.node(id).up = false;
+        }
+        self.after(50, 100, Happening::Elect(0));
+        self.after(3_000, 4_000, Happening::Fault);
+        while let Some(((at, _), happening)) = self.queue.pop_first() {
+            if at > self.options.length_ms + PEACE_MS {
+                break;
+            }
+            self.now_ms = at;
+            self.happen(happening)?;
+            self.count_lapses();
+        }
+        self.settled()?;
+        self.report.entries = self.log.len();
+        Ok(self.report)
+    }
+
+    fn is_peace(&self) -> bool {
+        self.now_ms >= self.options.length_ms
+    }
+
+    fn after(&mut self, low: u64, high: u64, happening: Happening) {
+        self.queued += 1;
+        let at = self.now_ms + self.random.between(low, high);
+        self.queue.insert((at, self.queued), happening);
+    }
+
+    fn node(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(&id).expect("only nodes of this world are named in it")
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), String> {
+        match happening {
+            Happening::Look(id, incarnation, armed) => self.look(id, incarnation, armed),
+            Happening::Arrive(id, proposal) => self.arrive(id, *proposal),
+            Happening::Failed(id, incarnation, attempt) => self.failed(id, incarnation, attempt),
+            Happening::Commit(term) => self.commit(term),
+            Happening::Advance(id) => return self.advance(id),
+            Happening::Elect(term) => self.elect(term),
+            Happening::Restart(id) => self.restart(id),
+            Happening::Announce(id, incarnation) => self.announce(id, incarnation),
+            Happening::Fault => self.fault(),
+        }
+        Ok(())
+    }
+
+    // ---- nodes ----
+
+    /// Sets a node's timer for now: what it was told may have brought something forward.
+    fn wake(&mut self, id: NodeId, within_ms: u64) {
+        let node = self.node(id);
+        node.armed += 1;
+        let look = Happening::Look(id, node.incarnation, node.armed);
+        self.after(0, within_ms, look);
+    }
+
+    fn look(&mut self, id: NodeId, incarnation: Incarnation, armed: u64) {
+        let now_ms = self.now_ms;
+        let node = self.node(id);
+        if !node.is_alive(incarnation) || node.armed != armed {
+            return;
+        }
+        if node.paused_until_ms > now_ms {
+            let (left, look) = (node.paused_until_ms - now_ms, Happening::Look(id, incarnation, armed));
+            return self.after(left, left, look);
+        }
+        let (commands, wait_ms) = node.due(now_ms);
+        let span = wait_ms.map_or(100, |wait_ms| node.real_span(wait_ms).min(100));
+        for command in commands {
+            self.send(id, command);
+        }
+        self.after(span, span + 5, Happening::Look(id, incarnation, armed));
+    }
+
+    /// One try, to whom this node takes for the leader.
+    fn send(&mut self, id: NodeId, command: Command) {
+        let proposal = self.proposal(id, command);
+        let Some(leader) = self.leader else {
+            if let Command::Renew { attempt, .. } = proposal.command {
+                let failed = Happening::Failed(id, proposal.origin.incarnation, attempt);
+                self.after(1, 5, failed);
+            }
+            return;
+        };
+        let calm = self.is_peace() || self.options.faults == Faults::Elections;
+        let proposal = Box::new(proposal);
+        match self.random.between(0, 19) {
+            0 if !calm => {}
+            1 if !calm => {
+                self.after(1, 40, Happening::Arrive(leader, proposal.clone()));
+                self.after(1, 4_000, Happening::Arrive(leader, proposal));
+            }
+            2..=4 if !calm => self.after(300, 4_000, Happening::Arrive(leader, proposal)),
+            _ => self.after(1, 40, Happening::Arrive(leader, proposal)),
+        }
+    }
+
+    fn proposal(&mut self, id: NodeId, command: Command) -> Proposal {
+        self.seq += 1;
+        let seq = if command.is_of_leases() { 0 } else { self.seq };
+        let origin = Origin { node: id, incarnation: self.node(id).incarnation, seq, low_water: 0 };
+        Proposal { origin, principal: Principal::Node(id), idempotency: None, command }
+    }
+
+    fn failed(&mut self, id: NodeId, incarnation: Incarnation, attempt: u64) {
+        let now_ms = self.now_ms;
+        if self.node(id).is_alive(incarnation) {
+            self.node(id).failed(now_ms, attempt);
+            self.wake(id, 1);
+        }
+    }
+
+    fn announce(&mut self, id: NodeId, incarnation: Incarnation) {
+        let node = self.node(id);
+        let known = node.state.nodes.get(&id).map(|record| record.incarnation);
+        if !node.is_alive(incarnation) || known >= Some(incarnation) {
+            return;
+        }
+        self.send(id, Command::NodeStarted { node: record(id, incarnation) });
+        self.after(100, 300, Happening::Announce(id, incarnation));
+    }
+
+    fn restart(&mut self, id: NodeId) {
+        let now_ms = self.now_ms;
+        if self.node(id).up {
+            return;
+        }
+        if self.random.chance(500) {
+            let snapshot = self.node(id).state.encode_snapshot();
+            self.node(id).state = State::decode_snapshot(&snapshot).expect("what was written is read");
+        }
+        self.node(id).restart(now_ms);
+        let incarnation = self.node(id).incarnation;
+        self.after(1, 50, Happening::Announce(id, incarnation));
+        self.after(1, 20, Happening::Advance(id));
+        self.wake(id, 5);
+    }
+
+    // ---- the log ----
+
+    fn arrive(&mut self, at: NodeId, proposal: Proposal) {
+        let now_ms = self.now_ms;
+        let node = self.node(at);
+        if node.up && node.paused_until_ms > now_ms {
+            let left = node.paused_until_ms - now_ms;
+            return self.after(left, left + 5, Happening::Arrive(at, Box::new(proposal)));
+        }
+        if self.leader != Some(at) {
+            let (origin, command) = (proposal.origin, proposal.command);
+            if let Command::Renew { attempt, .. } = command {
+                self.after(1, 40, Happening::Failed(origin.node, origin.incarnation, attempt));
+            }
+            return;
+        }
+        self.believed_before_sync(at, &proposal);
+        if self.gathered.is_empty() {
+            let slow = self.random.chance(100);
+            let most = if slow { 240 } else { 25 };
+            self.after(1, most, Happening::Commit(self.term));
+        }
+        self.gathered.push(proposal);
+    }
+
+    /// [`Mutant::AcknowledgedBeforeSync`]: what the leader wrote down is applied there already, as far as it can tell.
+    fn believed_before_sync(&mut self, leader: NodeId, proposal: &Proposal) {
+        let now_ms = self.now_ms;
+        let Command::Renew { node_epoch, attempt, .. } = proposal.command else { return };
+        if self.options.mutant != Mutant::AcknowledgedBeforeSync || proposal.origin.node != leader {
+            return;
+        }
+        let node = self.node(leader);
+        let known = node.state.nodes.get(&leader).map(|record| (record.incarnation, record.epoch));
+        if known == Some((node.incarnation, node_epoch)) {
+            node.told(now_ms, Standing::Leased { epoch: node_epoch, stands: true, attempt });
+        }
+    }
+
+    fn commit(&mut self, term: u64) {
+        let Some(leader) = self.leader.filter(|_| term == self.term) else { return };
+        let now_ms = self.now_ms;
+        let reached = |node: &&Node| node.up && node.paused_until_ms <= now_ms;
+        let up = self.nodes.values().filter(reached).count();
+        if up * 2 <= self.nodes.len() || self.node(leader).paused_until_ms > now_ms {
+            return self.after(50, 50, Happening::Commit(term));
+        }
+        let proposals = std::mem::take(&mut self.gathered);
+        self.log.push(Batch { stamp: ClusterTime(1_000_000 + now_ms), proposals });
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in ids {
+            let most = if self.node(id).slow_until_ms > now_ms { 1_500 } else { 20 };
+            self.after(1, most, Happening::Advance(id));
+        }
+    }
+
+    fn advance(&mut self, id: NodeId) -> Result<(), String> {
+        let now_ms = self.now_ms;
+        let node = self.node(id);
+        if !node.up {
+            return Ok(());
+        }
+        if node.paused_until_ms > now_ms {
+            let left = node.paused_until_ms - now_ms;
+            self.after(left, left + 5, Happening::Advance(id));
+            return Ok(());
+        }
+        let at = usize::try_from(node.state.position).unwrap_or(usize::MAX);
+        let Some(entry) = self.log.get(at).cloned() else { return Ok(()) };
+        let first = self.nodes.values().all(|other| other.state.position <= at as u64);
+        let applied = self.node(id).apply(now_ms, &entry);
+        if first {
+            self.tally(&applied, &entry);
+        }
+        self.no_two_brains(id)?;
+        self.wake(id, 1);
+        self.after(0, 5, Happening::Advance(id));
+        Ok(())
+    }
+
+    fn tally(&mut self, applied: &Applied, entry: &Batch) {
+        let renewed = entry.proposals.iter().zip(&applied.outcomes);
+        let renewed = renewed.filter(|(p, o)| matches!(p.command, Command::Renew { .. }) && o.is_ok());
+        self.report.renewals += renewed.count();
+        for event in &applied.events {
+            if let EventKind::NodeDown(_, why) = &event.kind {
+                self.report.downs += 1;
+                self.report.expired += usize::from(*why == LeaseEnd::Expired);
+            }
+        }
+    }
+
+    fn elect(&mut self, term: u64) {
+        let now_ms = self.now_ms;
+        if self.leader.is_some() || term != self.term {
+            return;
+        }
+        let awake = |node: &&Node| node.up && node.paused_until_ms <= now_ms;
+        let up: Vec<NodeId> = self.nodes.values().filter(awake).map(|node| node.id).collect();
+        if up.len() * 2 <= self.nodes.len() {
+            return self.after(50, 200, Happening::Elect(term));
+        }
+        let Some(leader) = self.random.pick(&up).copied() else { return };
+        self.leader = Some(leader);
+        self.report.elections += 1;
+        for id in up {
+            self.node(id).leader_changed(now_ms);
+            self.wake(id, 20);
+        }
+    }
+
+    /// The leader loses its office, and with it what it had not committed.
+    fn depose(&mut self) {
+        if self.leader.take().is_none() {
+            return;
+        }
+        self.gathered.clear();
+        self.term += 1;
+        let (low, high) = if self.options.faults == Faults::Elections { (20, 700) } else { (20, 1_500) };
+        self.after(low, high, Happening::Elect(self.term));
+    }
+
+    // ---- what goes wrong ----
+
+    fn fault(&mut self) {
+        if self.is_peace() {
+            return;
+        }
+        let (low, high) = match self.options.faults {
+            Faults::Elections => {
+                self.depose();
+                (1_500, 4_000)
+            }
+            Faults::All => {
+                self.any_fault();
+                (200, 2_500)
+            }
+        };
+        self.after(low, high, Happening::Fault);
+    }
+
+    fn any_fault(&mut self) {
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let Some(id) = self.random.pick(&ids).copied() else { return };
+        let now_ms = self.now_ms;
+        match self.random.between(0, 9) {
+            0 => self.crash(id),
+            1 => self.say_goodbye(id),
+            2..=4 => self.depose(),
+            5 | 6 => {
+                let until = now_ms + self.random.between(200, 5_000);
+                self.node(id).paused_until_ms = until;
+                if self.leader == Some(id) && self.random.chance(700) {
+                    self.depose();
+                }
+            }
+            _ => {
+                let until = now_ms + self.random.between(500, 6_000);
+                self.node(id).slow_until_ms = until;
+            }
+        }
+    }
+
+    fn crash(&mut self, id: NodeId) {
+        (self.node(id).up, self.node(id).held) = (false, false);
+        if self.leader == Some(id) {
+            self.depose();
+        }
+        self.after(50, 6_000, Happening::Restart(id));
+    }
+
+    fn say_goodbye(&mut self, id: NodeId) {
+        if !self.node(id).up {
+            return;
+        }
+        if let Some(goodbye) = self.node(id).leave() {
+            self.send(id, goodbye);
+        }
+        self.crash(id);
+    }
+
+    // ---- what must hold ----
+
+    /// While a node may believe that its lease holds, to its very end, no replica has applied the end of it.
+    fn no_two_brains(&self, just_applied: NodeId) -> Result<(), String> {
+        for node in self.nodes.values().filter(|node| node.up) {
+            let Belief::Until { epoch, until_ms } = node.belief() else { continue };
+            if node.clock(self.now_ms) >= until_ms {
+                continue;
+            }
+            let beyond = |other: &&Node| epoch_of(&other.state, node.id) > epoch;
+            if let Some(other) = self.nodes.values().find(beyond) {
+                return Err(format!(
+                    "at {} ms, as n{} applied, n{} believes in epoch {epoch} for {} ms more and n{} is past it",
+                    self.now_ms,
+                    just_applied,
+                    node.id,
+                    until_ms - node.clock(self.now_ms),
+                    other.id,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn count_lapses(&mut self) {
+        let now_ms = self.now_ms;
+        for node in self.nodes.values_mut().filter(|node| node.up) {
+            let holds = node.belief().holds(node.clock(now_ms));
+            self.report.lapses += usize::from(node.held && !holds);
+            node.held = holds;
+        }
+    }
+
+    /// There was peace: everybody holds a lease, and all replicas agree.
+    fn settled(&self) -> Result<(), String> {
+        for node in self.nodes.values() {
+            if !node.up || !node.belief().holds(node.clock(self.now_ms)) {
+                return Err(format!("n{} holds no lease after a time of peace", node.id));
+            }
+            node.state.check_invariants().map_err(|broken| broken.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+fn epoch_of(state: &State, node: NodeId) -> NodeEpoch {
+    state.nodes.get(&node).map_or(NodeEpoch(0), |record| record.epoch)
+}
+
+/// All nodes have said that they can follow the rules of leases, and these are in force.
+fn genesis(count: u64) -> Batch {
+    let proposal = |node: u64, seq, command| {
+        let origin = Origin { node: NodeId(node), incarnation: Incarnation(1), seq, low_water: 0 };
+        Proposal { origin, principal: Principal::Node(NodeId(node)), idempotency: None, command }
+    };
+    let started = |node: u64| Command::NodeStarted { node: record(NodeId(node), Incarnation(1)) };
+    let mut proposals: Vec<Proposal> = (1..=count).map(|node| proposal(node, 1, started(node))).collect();
+    proposals.push(proposal(1, 2, Command::RaiseApplyVersion { to: NEWEST_APPLY_VERSION }));
+    Batch { stamp: ClusterTime(1_000_000), proposals }
+}
+
+fn record(id: NodeId, incarnation: Incarnation) -> NodeRecord {
+    NodeRecord {
+        id,
+        name: format!("n{}", id.0),
+        site: "simulated".to_owned(),
+        role: Role::Full,
+        incarnation,
+        epoch: NodeEpoch(1),
+        cluster_address: format!("127.0.0.{}:7400", id.0),
+        sip_advertise: format!("127.0.0.{}", id.0),
+        api_url: format!("http://127.0.0.{}:8080", id.0),
+        version: "0.1.0".to_owned(),
+        apply_version: NEWEST_APPLY_VERSION,
+    }
+}

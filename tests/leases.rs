@@ -1,0 +1,151 @@
+//! Leases of real processes: a node that dies or falls silent is called down in time, its calls get their CDR then, and it
+//! comes back by itself under a higher epoch.
+#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "a test may panic, and tells its figures")]
+
+mod support;
+
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use support::demo::{Account, Demo};
+use support::phone::{Call, Phone};
+use support::{SOON, eventually};
+
+/// Lease, margin and one second more.
+const CALLED_DOWN: Duration = Duration::from_millis(1_800 + 200 + 1_000);
+
+fn member(demo: &Demo, asked: u8, node: u8) -> Option<Value> {
+    let status = demo.status(asked)?;
+    status["nodes"].as_array()?.iter().find(|one| one["name"] == format!("n{node}")).cloned()
+}
+
+/// The epoch of a node that holds a lease.
+#[track_caller]
+fn up(demo: &Demo, asked: u8, node: u8) -> u64 {
+    eventually(SOON, &format!("n{node} is up"), || {
+        let member = member(demo, asked, node)?;
+        let holds = member["state"] == "up" && member["lease_ms"].as_u64()? > 0;
+        member["epoch"].as_u64().filter(|_| holds)
+    })
+}
+
+/// Waits until the log has the end of a node's lease of `epoch`; how long that took from `since`.
+#[track_caller]
+fn down(demo: &Demo, asked: u8, node: u8, epoch: u64, since: Instant) -> Duration {
+    eventually(SOON, &format!("n{node} is called down"), || {
+        let member = member(demo, asked, node)?;
+        let ended = member["state"] == "down" && member["lease_ms"] == 0 && member["epoch"] == epoch + 1;
+        ended.then_some(())
+    });
+    since.elapsed()
+}
+
+/// A call that talks, owned by the node at which its caller is registered.
+fn talking(demo: &Demo, at: u8, other: u8) -> (Phone, Call, Phone) {
+    let (caller, callee) = (demo.account(), demo.account());
+    let mut caller = Phone::registered(demo, &caller, at);
+    let mut callee = Phone::registered(demo, &callee, other);
+    demo.await_registrations(at, &callee.account, 1);
+    let mut out = caller.call(&callee.account.number);
+    let mut inc = callee.incoming();
+    callee.answer(&mut inc, 200, "OK");
+    caller.expect(&mut out, 200);
+    callee.acknowledged(&inc);
+    (caller, out, callee)
+}
+
+/// The one CDR of a call that was lost with its node, the same on these nodes.
+fn lost_cdr(demo: &Demo, nodes: &[u8], caller: &Account, callee: &Account) -> Value {
+    let cdrs = nodes.iter().map(|node| {
+        eventually(SOON, &format!("the CDR on n{node}"), || {
+            let found = demo.cdrs(*node, caller, &callee.number);
+            assert!(found.len() <= 1, "{found:?}");
+            found.into_iter().next()
+        })
+    });
+    let cdrs: Vec<Value> = cdrs.collect();
+    assert!(cdrs.iter().all(|cdr| *cdr == cdrs[0] && cdr["cause"] == "node_lost"), "{cdrs:?}");
+    cdrs[0].clone()
+}
+
+#[track_caller]
+fn registers_again(demo: &Demo, node: u8) {
+    let mut phone = Phone::new(demo, &demo.account(), node);
+    eventually(SOON, &format!("n{node} takes registrations"), || {
+        let contact = phone.contact();
+        let answer = phone.try_register(&contact, 600, Duration::from_millis(500))?;
+        (answer.status() == Some(200)).then_some(())
+    });
+}
+
+fn signal(demo: &Demo, node: u8, name: &str) {
+    let pid = demo.pid(node).to_string();
+    let status = std::process::Command::new("kill").args([name, &pid]).status().expect("kill");
+    assert!(status.success(), "kill {name} {pid}");
+}
+
+fn gauge(demo: &Demo, node: u8, name: &str) -> Option<f64> {
+    let (200, page) = demo.get(node, "/metrics").ok()? else { return None };
+    page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+#[test]
+fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_higher_epoch() {
+    let demo = Demo::start(27);
+    let first = up(&demo, 1, 3);
+    let events = demo.events(1);
+
+    // Killed.
+    let (caller, _, callee) = talking(&demo, 3, 2);
+    let killed = Instant::now();
+    demo.kill(3);
+    let took = down(&demo, 1, 3, first, killed);
+    assert!(took <= CALLED_DOWN, "called down after {took:?}");
+    let cdr = lost_cdr(&demo, &[1, 2], &caller.account, &callee.account);
+    println!("killed: called down after {took:?}, the call was billed {} s", cdr["billed_s"]);
+    eventually(SOON, "node.down among the events", || {
+        let told = events.told();
+        told.iter()
+            .any(|one| one["event"] == "node.down" && one["node"] == "n3" && one["cause"] == "expired")
+            .then_some(())
+    });
+    demo.restart(3);
+    assert_eq!(up(&demo, 1, 3), first + 1);
+    eventually(SOON, "node.up among the events", || {
+        events.told().iter().any(|one| one["event"] == "node.up" && one["node"] == "n3").then_some(())
+    });
+    registers_again(&demo, 3);
+    lost_cdr(&demo, &[1, 2, 3], &caller.account, &callee.account);
+
+    // Paused.
+    let (mut caller, _, mut callee) = talking(&demo, 3, 2);
+    let paused = Instant::now();
+    signal(&demo, 3, "-STOP");
+    let took = down(&demo, 1, 3, first + 1, paused);
+    assert!(took <= CALLED_DOWN, "called down after {took:?}");
+    lost_cdr(&demo, &[1, 2], &caller.account, &callee.account);
+    std::thread::sleep(Duration::from_secs(4).saturating_sub(paused.elapsed()));
+    signal(&demo, 3, "-CONT");
+    let back = Instant::now();
+    assert_eq!(up(&demo, 1, 3), first + 2);
+    println!("paused: called down after {took:?}, up again {:?} after it went on", back.elapsed());
+    registers_again(&demo, 3);
+    eventually(SOON, "it has dropped its call and the media of it", || {
+        let gone = gauge(&demo, 3, "tandem_calls_active ")? == 0.0
+            && gauge(&demo, 3, "tandem_rtp_sessions ")? == 0.0
+            && gauge(&demo, 3, "tandem_calls_lost_total ")? == 1.0;
+        gone.then_some(())
+    });
+    let heard = Duration::from_millis(300);
+    assert!(
+        !caller.hears("BYE", heard) && !callee.hears("BYE", heard),
+        "it spoke for a call that it had lost"
+    );
+    lost_cdr(&demo, &[1, 2, 3], &caller.account, &callee.account);
+
+    // Nobody else was.
+    assert_eq!((up(&demo, 2, 1), up(&demo, 2, 2)), (first, first));
+    assert_eq!(gauge(&demo, 3, "tandem_node_epoch "), Some(3.0), "it began with epoch {first}");
+    assert!(gauge(&demo, 1, "tandem_lease_renewals_total ").is_some_and(|count| count > 5.0));
+    let (code, out, error) = demo.cli(1, &["cluster", "hash"]);
+    assert_eq!(code, 0, "{out}{error}");
+}
