@@ -90,7 +90,7 @@ fn gauge(demo: &Demo, node: u8, name: &str) -> Option<f64> {
 
 #[test]
 fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_higher_epoch() {
-    let demo = Demo::start(27);
+    let demo = Demo::start(31);
     let first = up(&demo, 1, 3);
     let events = demo.events(1);
 

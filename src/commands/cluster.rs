@@ -159,17 +159,35 @@ fn described(status: &StatusView) -> String {
         yes(survives.any_one_node),
         sites.join("; "),
     );
-    let columns =
-        ["NODE", "SITE", "ROLE", "STATE", "RAFT", "LOG", "APPLIED", "CALLS", "PHONES", "RTT", "VERSION"];
+    let columns = [
+        "NODE", "SITE", "ROLE", "STATE", "EPOCH", "LEASE", "RAFT", "LOG", "APPLIED", "CALLS", "PHONES",
+        "RTT", "VERSION",
+    ];
     head + &table(columns, status.nodes.iter().map(member))
 }
 
-fn member(node: &MemberView) -> [String; 11] {
+fn member(node: &MemberView) -> [String; 13] {
     let node = node.clone();
     let rtt = node.rtt_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+    let lease = node.lease_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
+    let epoch = node.epoch.to_string();
     let (calls, phones) = (node.calls.to_string(), node.registrations.to_string());
     let (log, applied) = (node.last_log.to_string(), node.applied.to_string());
-    [node.name, node.site, node.role, node.state, node.raft, log, applied, calls, phones, rtt, node.version]
+    [
+        node.name,
+        node.site,
+        node.role,
+        node.state,
+        epoch,
+        lease,
+        node.raft,
+        log,
+        applied,
+        calls,
+        phones,
+        rtt,
+        node.version,
+    ]
 }
 
 #[cfg(test)]
@@ -181,7 +199,7 @@ mod tests {
         let text = r#"{"cluster_id":"c","generation":1,"leader":"n1","quorum":true,
             "survives":{"any_one_node":true,"site":{"east":false,"west":true}},
             "nodes":[{"name":"n1","id":"1","site":"east","role":"full","state":"up","raft":"leader","term":3,
-            "last_log":120,"applied":120,"epoch":1,"lease_ms":null,"calls":0,"registrations":2,"version":"0.1.0",
+            "last_log":120,"applied":120,"epoch":1,"lease_ms":1310,"calls":0,"registrations":2,"version":"0.1.0",
             "rtt_ms":0.2},
             {"name":"n2","id":"2","site":"west","role":"full","state":"down","raft":"unreachable","term":0,
             "last_log":0,"applied":0,"epoch":1,"lease_ms":null,"calls":0,"registrations":0,"version":"0.1.0",
@@ -193,9 +211,9 @@ quorum    yes
 leader    n1
 survives  any one node: yes; site east: no; site west: yes
 
-NODE  SITE  ROLE  STATE  RAFT         LOG  APPLIED  CALLS  PHONES  RTT     VERSION
-n1    east  full  up     leader       120  120      0      2       0.2 ms  0.1.0
-n2    west  full  down   unreachable  0    0        0      0       -       0.1.0
+NODE  SITE  ROLE  STATE  EPOCH  LEASE    RAFT         LOG  APPLIED  CALLS  PHONES  RTT     VERSION
+n1    east  full  up     1      1310 ms  leader       120  120      0      2       0.2 ms  0.1.0
+n2    west  full  down   1      -        unreachable  0    0        0      0       -       0.1.0
 ";
         assert_eq!(described(&status), golden);
     }
