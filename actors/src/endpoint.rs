@@ -295,14 +295,14 @@ impl Serving {
         if message.to().tag().is_some() {
             return self.in_dialog(key, message, flow);
         }
-        if !self.shared.lease.holds() && *message.method() != Method::Ack {
-            metrics::counter!("tandem_sip_refused_without_lease_total").increment(1);
-            return self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, FENCED_RETRY_S));
-        }
         match message.method() {
             Method::Register | Method::Invite if !self.shared.cluster.has_quorum() => {
                 metrics::counter!("tandem_sip_no_quorum_total").increment(1);
                 self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, NO_QUORUM_RETRY_S));
+            }
+            Method::Register | Method::Invite if !self.shared.lease.holds() => {
+                metrics::counter!("tandem_sip_no_lease_total").increment(1);
+                self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, NO_LEASE_RETRY_S));
             }
             Method::Register => crate::register::register(self, key, message, flow),
             Method::Invite => crate::invite::invite(self, key, message, flow),
@@ -362,8 +362,9 @@ const TIMER_GRAIN_MS: u64 = 5;
 
 /// New calls and registrations come back after this without a quorum: an election takes about one second.
 const NO_QUORUM_RETRY_S: &str = "2";
+
 /// When a phone may try again at a node that holds no lease, in seconds; it had better try another one.
-const FENCED_RETRY_S: &str = "2";
+const NO_LEASE_RETRY_S: &str = "2";
 
 /// What this switch takes outside of dialogs.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";

@@ -6,7 +6,6 @@
 //! `tenants` (restarts). RTP never passes through here; media does not share an actor's fate.
 
 mod auth;
-mod authority;
 mod endpoint;
 mod expiries;
 mod flow;

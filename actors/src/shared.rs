@@ -17,9 +17,8 @@ use tandem_state::{
 use tandem_switching::registration::BindingId;
 use tandem_switching::{Call, Machine, Now, Registration, call, registrar};
 use tandem_transport::rtp::{Engine, SessionId};
-use tandem_transport::sip::{SendError, SipTransport};
+use tandem_transport::sip::SipTransport;
 
-use crate::authority::is_said_without_a_lease;
 use crate::endpoint::Order;
 use crate::ids::Ids;
 use crate::ports::{CallPorts, RegistrationPorts};
@@ -361,10 +360,6 @@ impl Shared {
         if flow.node == self.node {
             return self.send_here(flow, bytes);
         }
-        if !self.lease.holds() && !is_said_without_a_lease(&bytes) {
-            metrics::counter!("tandem_sip_fenced_total").increment(1);
-            return Ok(());
-        }
         let tell = Tell::Send { flow: flow.clone(), bytes: bytes.to_vec() };
         self.cluster.tell_peer(flow.node, encode(&tell)).map_err(|error| {
             tracing::debug!(%error, node = %flow.node, "a message for a flow was not passed on");
@@ -372,21 +367,13 @@ impl Shared {
         })
     }
 
-    /// Sends a message by a flow of this node. What this node may not say now is lost like a datagram: its transaction
-    /// says it again if the lease comes back.
+    /// Sends a message by a flow of this node.
     pub(crate) fn send_here(&self, flow: &Flow, bytes: Bytes) -> Result<(), SendFailed> {
-        match self.transport.send(&crate::flow::path(flow), bytes) {
-            Ok(()) => Ok(()),
-            Err(SendError::Fenced) => {
-                metrics::counter!("tandem_sip_fenced_total").increment(1);
-                Ok(())
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a message was not sent");
-                metrics::counter!("tandem_sip_send_failures_total").increment(1);
-                Err(SendFailed)
-            }
-        }
+        self.transport.send(&crate::flow::path(flow), bytes).map_err(|error| {
+            tracing::debug!(%error, "a message was not sent");
+            metrics::counter!("tandem_sip_send_failures_total").increment(1);
+            SendFailed
+        })
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -47,11 +47,13 @@ type Written = oneshot::Receiver<ClientWriteResult<Types>>;
 /// Gathers submissions until the node stops.
 pub(crate) async fn gather(node: Arc<Node>, mut lanes: Lanes) {
     let flights = Flights::new();
-    let mut waiting = Gathered::default();
     let mut step_tried: Option<Instant> = None;
-    while let Some((flight, entry)) = next_entry(&flights, &mut lanes, &mut waiting).await {
-        let Gathered { mut proposals, told, .. } = entry;
-        if step_tried.is_none_or(|at| at.elapsed() > STEP_PAUSE) && node.shared.missing_ms() > STEP_MS {
+    let mut waiting = Gathered::default();
+    while let Some((flight, gathered)) = next_entry(&flights, &mut waiting, &mut lanes).await {
+        let Gathered { mut proposals, told, .. } = gathered;
+        // A renewal does not wait until others were asked for the time.
+        let may_ask = flight.is_some() && step_tried.is_none_or(|at| at.elapsed() > STEP_PAUSE);
+        if may_ask && node.shared.missing_ms() > STEP_MS {
             let step = step_time(&node).await;
             step_tried = step.is_none().then(Instant::now);
             proposals.splice(0..0, step);
@@ -86,42 +88,59 @@ impl Gathered {
         self.told.push(submission.told);
     }
 
-    /// Takes what waits, as far as it fits.
-    fn fill(&mut self, lane: &mut mpsc::Receiver<Submission>) {
-        while self.proposals.len() < PROPOSALS_MAX && self.bytes < ENTRY_BYTES_MAX {
-            let Ok(next) = lane.try_recv() else { return };
+    fn fill(&mut self, submissions: &mut mpsc::Receiver<Submission>) {
+        while !self.is_full() {
+            let Ok(next) = submissions.try_recv() else { return };
             self.add(next);
         }
     }
+
+    fn is_full(&self) -> bool {
+        self.proposals.len() >= PROPOSALS_MAX || self.bytes >= ENTRY_BYTES_MAX
+    }
 }
 
-/// The next entry: of leases at once, of everything else when it may go; that gathers in `waiting` until then.
+/// The next entry: of commands about leases at once, of all else when it may go. What waits for that keeps waiting.
 async fn next_entry(
     flights: &Flights,
-    lanes: &mut Lanes,
     waiting: &mut Gathered,
+    lanes: &mut Lanes,
 ) -> Option<(Option<Flight>, Gathered)> {
-    loop {
-        let large = waiting.proposals.len() >= LARGE || waiting.bytes >= ENTRY_BYTES_MAX;
-        let some = !waiting.proposals.is_empty();
-        let flight = tokio::select! {
-            biased;
-            Some(first) = lanes.leases.recv() => {
-                let mut entry = Gathered::default();
-                entry.add(first);
-                entry.fill(&mut lanes.leases);
-                return Some((None, entry));
-            }
-            flight = flights.beside(), if large => flight?,
-            flight = flights.alone(), if some && !large => flight?,
-            next = lanes.submissions.recv(), if !large => {
-                waiting.add(next?);
-                continue;
-            }
-        };
-        waiting.fill(&mut lanes.submissions);
-        return Some((Some(flight), std::mem::take(waiting)));
+    tokio::select! {
+        biased;
+        Some(first) = lanes.leases.recv() => {
+            let mut gathered = Gathered::default();
+            gathered.add(first);
+            gathered.fill(&mut lanes.leases);
+            Some((None, gathered))
+        }
+        flight = depart(flights, waiting, &mut lanes.submissions) => Some((Some(flight?), std::mem::take(waiting))),
     }
+}
+
+/// Waits until the entry may go; it takes what comes meanwhile, as far as that fits.
+async fn depart(
+    flights: &Flights,
+    gathered: &mut Gathered,
+    submissions: &mut mpsc::Receiver<Submission>,
+) -> Option<Flight> {
+    if gathered.told.is_empty() {
+        gathered.add(submissions.recv().await?);
+    }
+    let mut flight = None;
+    while flight.is_none() && gathered.proposals.len() < LARGE && !gathered.is_full() {
+        tokio::select! {
+            biased;
+            alone = flights.alone() => flight = Some(alone?),
+            next = submissions.recv() => gathered.add(next?),
+        }
+    }
+    let flight = match flight {
+        Some(alone) => alone,
+        None => flights.beside().await?,
+    };
+    gathered.fill(submissions);
+    Some(flight)
 }
 
 async fn end_of(written: Written) -> Result<(), NotLeader> {
