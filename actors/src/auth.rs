@@ -17,7 +17,8 @@ pub(crate) fn deny(serving: &mut Serving, key: &ServerKey, request: &Message, de
             if stale {
                 metrics::counter!("tandem_auth_stale_total").increment(1);
             }
-            let nonce = serving.shared.nonces.issue(&realm, serving.shared.now().cluster.0);
+            let shared = &serving.shared;
+            let nonce = shared.nonces.issue(&realm, shared.now().cluster.0, shared.ids.seed());
             let offered = match takes_sha256(request.header(Header::UserAgent).unwrap_or_default()) {
                 true => challenges(&realm, &nonce, stale).to_vec(),
                 false => vec![challenge(&realm, &nonce, Algorithm::Md5, stale)],

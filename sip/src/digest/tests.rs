@@ -48,7 +48,7 @@ fn credentials_that_cannot_be_checked_say_why() {
 #[test]
 fn a_client_answers_both_challenges_and_the_server_agrees() {
     let key = NonceKey::new([7; 32]);
-    let nonce = key.issue("acme.example", 1_000);
+    let nonce = key.issue("acme.example", 1_000, 1);
     let (md5, sha256) = (ha1_md5("101", "acme.example", "pw"), ha1_sha256("101", "acme.example", "pw"));
     let stored = StoredHa1 { md5: Some(&md5), sha256: Some(&sha256) };
     for (challenge, ha1) in challenges("acme.example", &nonce, false).iter().zip([&sha256, &md5]) {
@@ -79,7 +79,7 @@ fn sha_256_is_offered_first() {
 #[test]
 fn a_nonce_is_fresh_then_stale_and_nobody_else_can_make_it() {
     let key = NonceKey::new([7; 32]);
-    let nonce = key.issue("acme.example", 100_000);
+    let nonce = key.issue("acme.example", 100_000, 1);
     let fresh = NonceState::Fresh { made_ms: 100_000 };
     assert_eq!(key.check("acme.example", &nonce, 100_000, 60_000), fresh);
     assert_eq!(key.check("acme.example", &nonce, 160_000, 60_000), fresh);
@@ -87,9 +87,10 @@ fn a_nonce_is_fresh_then_stale_and_nobody_else_can_make_it() {
     assert_eq!(key.check("acme.example", &nonce, 160_001, 60_000), NonceState::Stale);
     assert_eq!(key.check("globex.example", &nonce, 100_000, 60_000), NonceState::Forged);
     assert_eq!(NonceKey::new([8; 32]).check("acme.example", &nonce, 100_000, 60_000), NonceState::Forged);
+    assert_ne!(nonce, key.issue("acme.example", 100_000, 2), "those of one moment differ");
     let later = nonce.replacen("186a0", "186a1", 1);
     assert_eq!(key.check("acme.example", &later, 100_000, 60_000), NonceState::Forged);
-    for text in ["", "x", &nonce[1..], &"ä".repeat(24)] {
+    for text in ["", "x", &nonce[1..], &"ä".repeat(32), &"0".repeat(64)] {
         assert_eq!(key.check("acme.example", text, 100_000, 60_000), NonceState::Forged);
     }
 }

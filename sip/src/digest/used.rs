@@ -86,7 +86,7 @@ impl Window {
     }
 }
 
-/// Two phones that were challenged in the same millisecond hold the same nonce: the user tells them apart.
+/// The user too, so that nobody uses up what another was asked with.
 fn digest(nonce: &str, user: &str) -> [u8; 16] {
     let hash = Sha256::new().chain_update(nonce).chain_update(":").chain_update(user).finalize();
     let mut short = [0; 16];

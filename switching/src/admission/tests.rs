@@ -37,7 +37,7 @@ fn asked_with(used: &mut UsedNonces, request: &Message) -> Admission {
 }
 
 fn of_acme(user: &str, password: &str) -> Message {
-    let nonce = key().issue("acme.example", NOW_MS);
+    let nonce = key().issue("acme.example", NOW_MS, 1);
     proved("acme.example", user, password, "acme.example", &nonce, Algorithm::Sha256)
 }
 
@@ -59,7 +59,7 @@ fn a_request_without_credentials_is_challenged_for_its_tenants_realm() {
 
 #[test]
 fn the_right_password_admits_with_either_hash() {
-    let nonce = key().issue("acme.example", NOW_MS);
+    let nonce = key().issue("acme.example", NOW_MS, 1);
     for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
         let request = proved("acme.example", "101", "pw-acme-101", "acme.example", &nonce, algorithm);
         let Admission::Admitted(user) = asked(&request) else { panic!("not admitted by {algorithm:?}") };
@@ -79,7 +79,7 @@ fn a_wrong_password_and_an_unknown_user_hear_the_same() {
 
 #[test]
 fn a_stale_nonce_with_the_right_password_is_asked_again_and_with_a_wrong_one_refused() {
-    let old = key().issue("acme.example", NOW_MS - NONCE_MS - 1_000);
+    let old = key().issue("acme.example", NOW_MS - NONCE_MS - 1_000, 1);
     let with = |password| proved("acme.example", "101", password, "acme.example", &old, Algorithm::Sha256);
     assert_eq!(
         asked(&with("pw-acme-101")),
@@ -92,8 +92,8 @@ fn a_stale_nonce_with_the_right_password_is_asked_again_and_with_a_wrong_one_ref
 fn a_nonce_that_is_not_ours_or_of_another_realm_is_asked_again() {
     for nonce in [
         "forged".to_owned(),
-        key().issue("globex.example", NOW_MS),
-        NonceKey::new([8; 32]).issue("acme.example", NOW_MS),
+        key().issue("globex.example", NOW_MS, 1),
+        NonceKey::new([8; 32]).issue("acme.example", NOW_MS, 1),
     ] {
         let request = proved("acme.example", "101", "pw-acme-101", "acme.example", &nonce, Algorithm::Sha256);
         assert_eq!(
@@ -106,10 +106,10 @@ fn a_nonce_that_is_not_ours_or_of_another_realm_is_asked_again() {
 
 #[test]
 fn a_user_of_one_tenant_is_nobody_at_another_with_the_same_number() {
-    let nonce = key().issue("acme.example", NOW_MS);
+    let nonce = key().issue("acme.example", NOW_MS, 1);
     let at_globex = proved("globex.example", "101", "pw-acme-101", "acme.example", &nonce, Algorithm::Sha256);
     assert_eq!(asked(&at_globex), Admission::Challenged { realm: "globex.example".into(), stale: false });
-    let nonce = key().issue("globex.example", NOW_MS);
+    let nonce = key().issue("globex.example", NOW_MS, 1);
     let with_acmes =
         proved("globex.example", "101", "pw-acme-101", "globex.example", &nonce, Algorithm::Sha256);
     assert_eq!(asked(&with_acmes), wrong());
@@ -119,7 +119,7 @@ fn a_user_of_one_tenant_is_nobody_at_another_with_the_same_number() {
 fn a_domain_of_nobody_is_refused_but_a_phone_with_a_bare_address_is_known_by_its_realm() {
     let nobody = register("101", "nobody.example", 1, &[]);
     assert_eq!(asked(&nobody), Admission::Refused { status: 403, reason: "unknown_domain" });
-    let nonce = key().issue("acme.example", NOW_MS);
+    let nonce = key().issue("acme.example", NOW_MS, 1);
     let bare = proved("192.0.2.200", "101", "pw-acme-101", "acme.example", &nonce, Algorithm::Md5);
     assert!(matches!(asked(&bare), Admission::Admitted(user) if user.tenant == TenantId(1)));
 }
@@ -161,6 +161,16 @@ fn credentials_that_were_used_are_asked_for_anew_and_a_wrong_password_uses_nothi
         wrong(),
         "the count is signed too"
     );
+}
+
+#[test]
+fn challenges_of_one_moment_are_answered_each() {
+    let mut used = UsedNonces::since(0, 9);
+    for salt in [1, 2] {
+        let nonce = key().issue("acme.example", NOW_MS, salt);
+        let request = proved("acme.example", "101", "pw-acme-101", "acme.example", &nonce, Algorithm::Sha256);
+        assert!(matches!(asked_with(&mut used, &request), Admission::Admitted(_)));
+    }
 }
 
 #[test]
