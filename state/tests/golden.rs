@@ -94,9 +94,9 @@ fn log_entries_of_each_version_are_encoded_as_they_were() {
 }
 
 #[test]
-fn the_entries_of_leases_cover_every_command_of_theirs() {
+fn the_entries_of_the_second_rules_cover_every_command_of_theirs() {
     let text = fs::read_to_string(path("log-v2.jsonl")).unwrap();
-    for name in ["Renew", "ExpireLease", "EndLease"] {
+    for name in ["Renew", "ExpireLease", "EndLease", "Audit"] {
         assert!(text.contains(&format!("\"{name}\"")), "{name} is not in log-v2.jsonl");
     }
 }
