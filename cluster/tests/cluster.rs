@@ -285,8 +285,10 @@ async fn a_node_that_falls_silent_is_called_down_and_the_election_after_it_fence
     let mut world = World::three().await;
     let leader = world.leader().await;
     let (lost, survivors) = (world.node(leader).node_id(), [(leader + 1) % 3, (leader + 2) % 3]);
-    world.until_known("every node holds a lease", lost, |view| view.leases.values().all(|l| l.stands)).await;
-    assert!((0..3).all(|at| world.node(at).view().leases.len() == 3));
+    let all_hold = |view: &tandem_state::State| {
+        view.leases.len() == 3 && view.leases.values().all(|lease| lease.stands && lease.attempt > 0)
+    };
+    world.until_known("every node holds a lease", lost, all_hold).await;
     world.propose(leader, tenant("acme")).await;
     let call = create_call(world.node(leader), 7);
     assert!(world.propose(leader, call).await.outcome.is_ok());
