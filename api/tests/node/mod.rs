@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tandem_api::{Api, Limits, NoSwitch, token};
 use tandem_cluster::{Cluster, NodeConfig, Timing};
+use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Command, Principal, TokenScope};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -66,6 +67,11 @@ impl Node {
         };
         let cluster = Cluster::start(config).await.unwrap();
         assert!(cluster.announced(Duration::from_secs(20)).await);
+        // The leader raises the rules to the newest that every member can follow; some commands need them.
+        while cluster.view().apply_version < NEWEST_APPLY_VERSION {
+            let next = cluster.applied() + 1;
+            assert!(cluster.wait_applied(next, Duration::from_secs(20)).await);
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let prometheus = PrometheusBuilder::new().build_recorder().handle();
