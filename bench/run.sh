@@ -100,6 +100,28 @@ tandem_up() { # sets $tandem and the nodes' pids $n1 $n2 $n3
     n1=$(cat "$work/cluster/n1/tandem.pid") n2=$(cat "$work/cluster/n2/tandem.pid") n3=$(cat "$work/cluster/n3/tandem.pid")
 }
 
+cpu_s() { awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) / hz }' "/proc/$1/stat"; }
+
+# What a node does without a phone: leases, the archive, timers. It is in each figure per 1,000, by its share of the time.
+idle() {
+    local before
+    before=$(cpu_s "$n1")
+    sleep 20
+    note idle "$(awk -v a="$before" -v b="$(cpu_s "$n1")" 'BEGIN { print (b - a) / 20 * 100 }')"
+}
+
+# What lasts: the growth by more registrations, after the transactions of the earlier ones (32 s, timer J) are over and
+# their room is free again.
+registration_memory() {
+    local one
+    sleep 35
+    idle
+    one=$("$phones" register --local 127.0.0.41:0 --domain $domain --first $((1000 + registers)) --count "$registers" --rate 400 --fresh \
+        --target 127.0.40.1:5060 --pid "$n1")
+    sound Tandem "$one"
+    note memory/registration "$(jq "(.peer_rss_kb_after - .peer_rss_kb_before) / .registered" <<<"$one")"
+}
+
 bench_register() {
     local common=(--local 127.0.0.41:0 --domain $domain --first 1000 --count "$registers" --rate 400) one first
     kamailio_up
@@ -119,11 +141,11 @@ bench_register() {
         first=$("$phones" register "${common[@]}" --fresh --target 127.0.40.1:5060 --pid "$n1")
         sound Tandem "$first"
         take "$first" register/new/tandem .peer_cpu_s_per_1000
-        note memory/registration "$(jq "(.peer_rss_kb_after - .peer_rss_kb_before) / .registered" <<<"$first")"
         one=$("$phones" register "${common[@]}" --target 127.0.40.1:5060 --pid "$n1")
         sound Tandem "$one"
         take "$one" register/refresh/tandem .peer_cpu_s_per_1000
         take "$one" register/p99/tandem .latency_ms.p99
+        registration_memory
         stop "$tandem"
     done
 }
@@ -235,6 +257,7 @@ table() {
     echo '|---|---|---|---|'
     row 'REGISTER with digest, refresh, CPU-s per 1,000' register/refresh/tandem register/refresh/kamailio 'Kamailio, memory only'
     row 'REGISTER with digest, new binding, CPU-s per 1,000' register/new/tandem register/new/kamailio 'Kamailio, memory only'
+    row 'A node with its registrations at rest, % of one core' idle - ''
     row 'REGISTER refresh, p99, ms' register/p99/tandem - ''
     row 'Call set-up and tear-down on one node, CPU-s per 1,000 (that node)' calls/one/tandem calls/kamailio 'Kamailio, no dialog state'
     row 'Call across two nodes, CPU-s per 1,000 (all three nodes)' calls/cluster/tandem - ''
