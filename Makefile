@@ -22,6 +22,7 @@ build: ## the release binary
 
 test: ## everything: format, lints, unit, simulation, end to end with SIPp and baresip
 	@deploy/install/build.sh
+	@deploy/install/tools.sh
 	@deploy/install/phones.sh
 	@tests/run all
 
@@ -33,7 +34,7 @@ sim: ## the simulation: 200 seeds, or SEED=n repeats one exactly
 	@deploy/install/build.sh
 	@tests/run sim
 
-chaos: ## real processes, killed under load (one end-to-end test binary)
+chaos: ## real processes: 200 leaders killed in a row, nodes killed and paused under load, a quorum forced
 	@deploy/install/build.sh
 	@deploy/install/phones.sh
 	@tests/run chaos
@@ -42,7 +43,7 @@ bench: ## figures beside Kamailio, rtpengine and etcd, into FIGURES.md (BENCH_QU
 	@deploy/install/build.sh
 	@deploy/install/bench.sh
 	$(CARGO) build --release -p tandem -p tandem-phones --bins
-	$(CARGO) build --release -p tandem-phones -p tandem-cluster --example etcd_commits --example commits
+	$(CARGO) build --release -p tandem-phones -p tandem-cluster --example etcd_commits --example commits --example failover
 	@bench/run.sh
 
 fmt: ## format the code

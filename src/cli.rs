@@ -70,6 +70,21 @@ pub(crate) enum Command {
     /// Call detail records, newest first
     #[command(after_help = "Example:\n  tandem cdrs --tenant acme --since 24h --layout csv > yesterday.csv")]
     Cdrs(CdrsArgs),
+    /// Clock, disk flush time, ports, DNS, quorum, versions: what is wrong on each node, and the next step
+    #[command(after_help = "Example:\n  tandem doctor --api http://127.0.0.1:8080")]
+    Doctor {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Bring over the CDRs that a lost node's data directory has and the cluster has not
+    #[command(after_help = "Example, after `cluster force-quorum`:\n  tandem salvage /mnt/n1/var/lib/tandem")]
+    Salvage {
+        /// The data directory of a node that is stopped and stays so
+        #[arg(value_name = "DIR")]
+        data: PathBuf,
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// API tokens
     #[command(subcommand, after_help = "Example:\n  tandem token create --tenant acme")]
     Token(TokenCommand),
@@ -156,6 +171,18 @@ pub(crate) enum ClusterCommand {
         node: String,
         #[command(flatten)]
         remote: Remote,
+    },
+    /// Last resort, offline: make this stopped node a cluster of its own, when all other voters are lost for good
+    #[command(
+        after_help = "Example, on the survivor (deploy/runbooks/quorum-lost.md has the whole way):\n  tandem cluster force-quorum --config /etc/tandem/tandem.toml --lost n1 --lost n2"
+    )]
+    ForceQuorum {
+        /// The node's config
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// A voter that is lost and switched off; each must be named
+        #[arg(long, value_name = "NODE", required = true, num_args = 1..)]
+        lost: Vec<String>,
     },
     /// The state hash at one log position on every node; fails if they differ or a node can't be reached
     #[command(after_help = "Example:\n  tandem cluster hash")]

@@ -45,6 +45,11 @@ impl Client {
         Ok(Client { http, bases, token })
     }
 
+    /// A client of another node, with the same token.
+    pub(crate) fn at(&self, api: &str) -> anyhow::Result<Client> {
+        Client::new(api, self.token.clone())
+    }
+
     /// Reads something.
     pub(crate) async fn get<T: DeserializeOwned>(
         &self,

@@ -4,7 +4,10 @@ mod calls;
 mod cdrs;
 mod cluster;
 pub(crate) mod config_file;
+mod doctor;
 mod registrations;
+mod rescue;
+mod salvage;
 mod token;
 
 use std::future::Future;
@@ -39,6 +42,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Cdrs(args) => with(&args.remote, |client| cdrs::list(client, &args)),
         Command::Token(command) => run_token(command),
+        Command::Salvage { data, remote } => {
+            with(&remote, |client| async move { salvage::run(client, &data, remote.format()).await })
+        }
+        Command::Doctor { remote } => with(&remote, |client| doctor::run(client, remote.format())),
     }
 }
 
@@ -61,6 +68,7 @@ fn run_cluster(command: ClusterCommand) -> anyhow::Result<()> {
         ClusterCommand::TransferLeader { node, remote } => {
             with(&remote, |client| cluster::transfer_leader(client, node, remote.format()))
         }
+        ClusterCommand::ForceQuorum { config, lost } => wait(rescue::force_quorum(&config, &lost)),
         ClusterCommand::Hash { remote } => with(&remote, |client| cluster::hash(client, remote.format())),
     }
 }

@@ -17,7 +17,7 @@ use crate::api::Api;
 use crate::problem::Problem;
 use crate::routes::{
     audit, calls, cdrs, cluster, config, events, extensions, health, members, numbers, registrations,
-    tenants, tokens,
+    salvage, tenants, tokens,
 };
 
 static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| described(documented().split_for_parts().1));
@@ -49,6 +49,8 @@ fn documented() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(cluster::status))
         .routes(routes!(cluster::hash))
+        .routes(routes!(cluster::checkup))
+        .routes(routes!(salvage::salvage))
         .routes(routes!(cluster::invite))
         .routes(routes!(members::remove))
         .routes(routes!(members::promote))

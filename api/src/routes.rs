@@ -11,6 +11,7 @@ pub(crate) mod health;
 pub(crate) mod members;
 pub(crate) mod numbers;
 pub(crate) mod registrations;
+pub(crate) mod salvage;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
 

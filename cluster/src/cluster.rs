@@ -12,6 +12,7 @@ use tandem_state::{
 };
 
 use crate::archive::Archive;
+use crate::checkup::Finding;
 use crate::config::NodeConfig;
 use crate::feed::Feed;
 use crate::invitation::JoinToken;
@@ -146,7 +147,7 @@ impl Cluster {
         Ok(Cluster { running: Arc::new(start::start(config).await?) })
     }
 
-    fn node(&self) -> &Arc<Node> {
+    pub(crate) fn node(&self) -> &Arc<Node> {
         &self.running.node
     }
 
@@ -246,6 +247,11 @@ impl Cluster {
     /// The cluster as this node sees it; answers without a quorum too.
     pub async fn status(&self) -> Status {
         self.node().status().await
+    }
+
+    /// What this node finds when it looks at itself and its peers; answers without a quorum too.
+    pub async fn checkup(&self) -> Vec<Finding> {
+        self.node().checkup().await
     }
 
     /// Every node's state hash at one log position.

@@ -44,6 +44,8 @@ pub struct Timing {
     pub lease_renew: Duration,
     /// How much longer than a lease others wait before they call its node down.
     pub lease_margin: Duration,
+    /// How long a leader outside the site with most voters leads before it hands leadership there.
+    pub home_after: Duration,
     /// A proposal without an answer becomes [`crate::ProposeError::Unknown`] after this.
     pub propose_deadline: Duration,
     /// A proposal without an answer is sent again after this.
@@ -71,6 +73,7 @@ impl Default for Timing {
             lease: Duration::from_millis(1800),
             lease_renew: Duration::from_millis(400),
             lease_margin: Duration::from_millis(200),
+            home_after: Duration::from_secs(30),
             propose_deadline: Duration::from_secs(10),
             propose_retry: Duration::from_millis(1500),
             tick: Duration::from_secs(1),

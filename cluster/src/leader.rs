@@ -4,11 +4,9 @@
 //! Whether it leads is decided by Raft when an entry is written, never by looking at a metric: those only tell whom
 //! to ask first.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use openraft::ChangeMembers;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
@@ -20,6 +18,7 @@ use crate::clock::{STEP_MS, median_of_quorum, wall_ms};
 use crate::flights::{Flight, Flights, LARGE};
 use crate::lease::Lanes;
 use crate::node::Node;
+use crate::preference::Reign;
 use crate::raft::{LogBatch, Types};
 
 /// Proposals from one node, waiting to be put into an entry.
@@ -195,14 +194,17 @@ pub(crate) async fn tend(node: Arc<Node>) {
     const LOOK: Duration = Duration::from_millis(200);
     let mut ticked = Instant::now();
     let mut raised = None;
+    let mut reign = Reign::default();
     loop {
         tokio::time::sleep(LOOK).await;
         node.gauge();
         if node.leader_hint() != Some(node.id()) {
             ticked = Instant::now();
+            reign.ended();
             continue;
         }
-        promote_learners(&node).await;
+        node.tend_members().await;
+        node.lead_from_home(&mut reign).await;
         raise_rules(&node, &mut raised);
         let view = node.shared.view.load();
         let idle = view.expiries.is_empty() && view.idempotency.is_empty() && view.calls.is_empty();
@@ -237,40 +239,4 @@ fn raise_rules(node: &Arc<Node>, raised: &mut Option<Instant>) {
     let node = Arc::clone(node);
     let raise = Command::RaiseApplyVersion { to };
     tokio::spawn(async move { node.propose(Principal::Node(node.id()), None, raise).await });
-}
-
-/// A learner that is this close behind is promoted.
-const CAUGHT_UP: u64 = 100;
-
-async fn promote_learners(node: &Node) {
-    let metrics = node.metrics();
-    let membership = metrics.membership_config.membership();
-    if membership.get_joint_config().len() != 1 {
-        return;
-    }
-    let last = metrics.last_log_index.unwrap_or(0);
-    let known = node.shared.view.load();
-    for learner in membership.learner_ids() {
-        // One whose name is another's was refused, and never votes.
-        if !known.nodes.contains_key(&NodeId(learner)) {
-            continue;
-        }
-        let matched = metrics.replication.as_ref().and_then(|all| all.get(&learner).copied().flatten());
-        if matched.is_none_or(|matched| matched.index + CAUGHT_UP < last) {
-            continue;
-        }
-        // It must have applied them too, which includes that its archive is whole.
-        let applied = node.ping(NodeId(learner)).await.map(|pong| pong.applied);
-        if applied.is_none_or(|applied| applied + CAUGHT_UP < last) {
-            continue;
-        }
-        let change = ChangeMembers::AddVoterIds(BTreeSet::from([learner]));
-        match tokio::time::timeout(Duration::from_secs(10), node.raft().change_membership(change, true)).await
-        {
-            Ok(Ok(_)) => tracing::info!(node = %NodeId(learner), "a learner has caught up and votes now"),
-            Ok(Err(error)) => tracing::warn!(node = %NodeId(learner), %error, "a learner was not promoted"),
-            Err(_) => tracing::warn!(node = %NodeId(learner), "a learner was not promoted in time"),
-        }
-        return;
-    }
 }

@@ -7,9 +7,11 @@
 //! It must never know: SIP, RTP, actors, HTTP. It is the only crate that names openraft and sled.
 
 pub mod archive;
+mod checkup;
 mod clock;
 mod cluster;
 mod config;
+mod election;
 mod feed;
 mod fetch;
 mod flights;
@@ -21,10 +23,13 @@ mod member;
 mod node;
 mod peer;
 mod pending;
+mod preference;
 mod propose;
 mod quorum;
 mod raft;
+mod rescue;
 mod rpc;
+mod salvage;
 pub mod segment;
 mod service;
 mod setup;
@@ -33,6 +38,7 @@ mod status;
 mod survey;
 
 pub use archive::Archive;
+pub use checkup::{Finding, Level};
 pub use cluster::{
     Cluster, Committed, HashError, InviteError, MemberError, ProposeError, ReadError, StartError,
 };
@@ -40,5 +46,7 @@ pub use config::{NodeConfig, Timing};
 pub use feed::{Feed, FeedClosed, FeedItem};
 pub use lease::Lease;
 pub use peer::{PeerError, PeerFuture, PeerHandler};
+pub use rescue::{Other, Remains, RescueError, examine, force_quorum};
+pub use salvage::{Salvaged, cdr_of_text, cdr_to_text, salvage};
 pub use setup::{InitError, Initialised, JoinError, Joined, init, join};
 pub use status::{HashReport, MemberState, NodeHash, NodeStatus, RaftRole, Status, Survives};

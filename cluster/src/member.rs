@@ -1,11 +1,11 @@
-//! Changes of membership: asked of any node, carried out by the leader.
+//! Changes of membership: asked of any node, carried out by the leader ([`change`]).
 
-use std::collections::BTreeSet;
+mod change;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use openraft::{BasicNode, ChangeMembers};
 use serde::{Deserialize, Serialize};
 use tandem_state::{Command, NodeId, Principal};
 
@@ -75,92 +75,6 @@ impl Node {
         }
         let done = tokio::time::timeout(CHANGE_TIMEOUT, self.change_here(ask)).await;
         done.unwrap_or_else(|_| MemberAnswer::Refused("the change was not committed in time".into()))
-    }
-
-    async fn change_here(&self, ask: MemberAsk) -> MemberAnswer {
-        let raft = self.raft();
-        let membership = self.metrics().membership_config;
-        let known = |node: NodeId| membership.membership().get_node(&node.0).is_some();
-        let votes = |node: NodeId| membership.membership().voter_ids().any(|id| id == node.0);
-        let changed = match ask {
-            MemberAsk::AddLearner { node, address } => {
-                if known(node) {
-                    return MemberAnswer::Done;
-                }
-                self.peers.set_address(node, &address);
-                raft.add_learner(node.0, BasicNode::new(address), false).await
-            }
-            MemberAsk::Promote(node) | MemberAsk::Remove(node) | MemberAsk::Lead(node) if !known(node) => {
-                return MemberAnswer::NoNode;
-            }
-            MemberAsk::Promote(node) => {
-                raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([node.0])), true).await
-            }
-            MemberAsk::Remove(node) if node == self.id() => {
-                return MemberAnswer::Refused("this node leads: hand leadership to another one first".into());
-            }
-            MemberAsk::Remove(node) => {
-                if let Some(why) = self.too_few_without(node).await {
-                    return MemberAnswer::Refused(why);
-                }
-                let gone = BTreeSet::from([node.0]);
-                let removed = if votes(node) {
-                    raft.change_membership(ChangeMembers::RemoveVoters(gone), false).await
-                } else {
-                    raft.change_membership(ChangeMembers::RemoveNodes(gone), false).await
-                };
-                if removed.is_ok() {
-                    let note = Command::NodeRemoved { node };
-                    let _ = self.propose(Principal::Node(self.id()), None, note).await;
-                }
-                removed
-            }
-            MemberAsk::Lead(node) if !votes(node) => {
-                return MemberAnswer::Refused("only a voter can lead".into());
-            }
-            MemberAsk::Lead(node) => return self.hand_over(node).await,
-        };
-        match changed {
-            Ok(_) => MemberAnswer::Done,
-            Err(error) => match error.forward_to_leader() {
-                Some(to) => MemberAnswer::NotLeader(to.leader_id.map(NodeId)),
-                None => MemberAnswer::Refused(error.to_string()),
-            },
-        }
-    }
-
-    /// Why the cluster would stand still without a voter: those that stay and can be reached are no majority.
-    async fn too_few_without(&self, node: NodeId) -> Option<String> {
-        let metrics = self.metrics();
-        let voters: Vec<NodeId> = metrics.membership_config.voter_ids().map(NodeId).collect();
-        let staying = voters.iter().copied().filter(|id| *id != node);
-        let mut reached = 0;
-        let count = staying.clone().count();
-        for id in staying {
-            reached += usize::from(id == self.id() || self.ping(id).await.is_some());
-        }
-        let needed = count / 2 + 1;
-        (voters.contains(&node) && reached < needed).then(|| {
-            format!(
-                "only {reached} of the {count} voters that would stay can be reached, and {needed} are needed"
-            )
-        })
-    }
-
-    async fn hand_over(&self, to: NodeId) -> MemberAnswer {
-        if to == self.id() {
-            return MemberAnswer::Done;
-        }
-        if let Err(error) = self.raft().trigger().transfer_leader(to.0).await {
-            return MemberAnswer::Refused(error.to_string());
-        }
-        for _ in 0..100 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            if self.leader_hint() == Some(to) {
-                return MemberAnswer::Done;
-            }
-        }
-        MemberAnswer::Refused("the node did not take over in time".into())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The node inside the handle: what its tasks and its RPC service share.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use crate::archive::Archive;
 use crate::archive::record::Stored;
 use crate::cluster::ReadError;
 use crate::config::Timing;
+use crate::election::Observed;
 use crate::fetch::{Fetch, Fetched};
 use crate::identity::Identity;
 use crate::invitation::Invitations;
@@ -32,6 +34,8 @@ pub(crate) struct Node {
     /// What it says of itself.
     pub(crate) record: NodeRecord,
     pub(crate) timing: Timing,
+    /// Its data directory.
+    pub(crate) data: PathBuf,
     pub(crate) shared: Arc<Shared>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) raft: OnceLock<Raft>,
@@ -46,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) incoming: Mutex<Option<Incoming>>,
     /// When this node last heard its leader.
     pub(crate) heard: Heard,
+    /// What the voters say of the leader.
+    pub(crate) observed: Observed,
     /// The latest incarnations that were seen of others.
     pub(crate) incarnations: Mutex<std::collections::BTreeMap<NodeId, tandem_state::Incarnation>>,
     pub(crate) stop: watch::Sender<bool>,
@@ -152,6 +158,21 @@ impl Node {
 
     /// See `Cluster::failed`.
     pub(crate) async fn failed(&self) -> String {
+        tokio::select! {
+            why = self.raft_failed() => why,
+            generation = self.peers.superseded() => {
+                // It acts for nothing from here on, however long its end takes.
+                let _goodbye = self.shared.leases.leave();
+                format!(
+                    "generation {generation} of this cluster was forced without this node, which is of generation {}: \
+                     it must join anew, with an empty data directory",
+                    self.identity.generation
+                )
+            }
+        }
+    }
+
+    async fn raft_failed(&self) -> String {
         use openraft::async_runtime::WatchReceiver;
         let mut metrics = self.raft().metrics();
         loop {

@@ -21,6 +21,8 @@ pub(crate) enum Lane {
     Raft,
     /// All else.
     Application,
+    /// Nothing: its end says that the process is gone.
+    Watch,
 }
 
 /// What is asked.
@@ -40,6 +42,7 @@ pub(crate) enum Method {
     Call,
     Tell,
     Lease,
+    Gone,
 }
 
 impl Method {
@@ -59,11 +62,12 @@ impl Method {
             Method::Call => 12,
             Method::Tell => 13,
             Method::Lease => 14,
+            Method::Gone => 15,
         }
     }
 
     pub(crate) fn of(byte: u8) -> Option<Method> {
-        const ALL: [Method; 14] = [
+        const ALL: [Method; 15] = [
             Method::Append,
             Method::Vote,
             Method::PreVote,
@@ -78,6 +82,7 @@ impl Method {
             Method::Call,
             Method::Tell,
             Method::Lease,
+            Method::Gone,
         ];
         ALL.into_iter().find(|method| method.byte() == byte)
     }
@@ -85,7 +90,12 @@ impl Method {
     /// Which lane carries it.
     pub(crate) fn lane(self) -> Lane {
         match self {
-            Method::Append | Method::Vote | Method::PreVote | Method::Transfer | Method::Lease => Lane::Raft,
+            Method::Append
+            | Method::Vote
+            | Method::PreVote
+            | Method::Transfer
+            | Method::Lease
+            | Method::Gone => Lane::Raft,
             _ => Lane::Application,
         }
     }

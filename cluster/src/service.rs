@@ -64,6 +64,7 @@ impl Gate for Node {
             Purpose::Join { invitation } => self.invitations.secret(invitation).ok_or(Refused::Invitation),
             Purpose::Lane { target, .. } if target != self.id() => Err(Refused::Node(self.id())),
             Purpose::Lane { .. } if hello.generation != self.identity.generation => {
+                self.peers.heard_of(hello.generation);
                 Err(Refused::Generation(self.identity.generation))
             }
             Purpose::Lane { .. } => Ok(self.identity.key),
@@ -106,6 +107,10 @@ impl Service for Node {
                 Method::Propose => self.proposals(decode(&payload)?).await,
                 Method::Lease => self.lease_proposal(from, decode(&payload)?).await,
                 Method::ReadIndex => encode(&self.leader_read_index().await),
+                Method::Gone => {
+                    self.take_finding(from, decode(&payload)?);
+                    encode(&())
+                }
                 Method::Ping => encode(&self.pong()),
                 Method::Hash => encode(&self.hash_at(decode(&payload)?).await),
                 Method::Records => self.records(decode(&payload)?).await,

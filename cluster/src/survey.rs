@@ -1,6 +1,6 @@
 //! Looking at the whole cluster from one node: status and hashes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -39,7 +39,13 @@ impl Node {
         let up = nodes.iter().filter(|node| voters.contains(&node.id) && node.rtt_ms.is_some()).count();
         let site = |id: &NodeId| view.nodes.get(id).map_or("", |record| &record.site);
         let is_up = |id: &NodeId| nodes.iter().any(|node| node.id == *id && node.rtt_ms.is_some());
-        let survives = survives(voters.iter().map(|id| (site(id), is_up(id))));
+        let configs = membership.membership().get_joint_config();
+        let of = |config: &BTreeSet<u64>| {
+            let voter = |id: &u64| (site(&NodeId(*id)), is_up(&NodeId(*id)));
+            survives(config.iter().map(voter))
+        };
+        // While voters change, each of both sets must have its majority.
+        let survives = configs.iter().map(of).reduce(Survives::and).unwrap_or_default();
         Status {
             cluster_id: self.identity.cluster,
             generation: self.identity.generation,
@@ -161,6 +167,17 @@ fn survives<'a>(voters: impl Iterator<Item = (&'a str, bool)>) -> Survives {
     }
 }
 
+impl Survives {
+    /// What both survive.
+    fn and(mut self, other: Survives) -> Survives {
+        self.any_one_node &= other.any_one_node;
+        for (site, stands) in other.site {
+            self.site.entry(site).and_modify(|both| *both &= stands).or_insert(stands);
+        }
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +217,15 @@ mod tests {
                 site: BTreeMap::from([("east".to_owned(), false), ("west".to_owned(), false)]),
             }
         );
+    }
+
+    #[test]
+    fn while_voters_change_both_sets_must_stand() {
+        let three = survives([("east", true), ("east", true), ("west", true)].into_iter());
+        let two = survives([("east", true), ("east", true)].into_iter());
+        let both = three.and(two);
+        assert!(!both.any_one_node);
+        assert_eq!(both.site, BTreeMap::from([("east".to_owned(), false), ("west".to_owned(), true)]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod world;
 use std::time::Duration;
 
 use tandem_cluster::archive::{CdrQuery, EventsRead};
-use tandem_cluster::{FeedItem, MemberState, ProposeError, RaftRole};
+use tandem_cluster::{FeedItem, MemberError, MemberState, ProposeError, RaftRole};
 use tandem_state::{Principal, Role};
 use world::{World, create_call, end_call, tenant};
 
@@ -188,17 +188,58 @@ async fn the_archive_is_read_in_pages_and_events_resume_on_another_node() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn leadership_moves_when_asked_and_a_removed_node_is_gone() {
-    let world = World::three().await;
+    let mut world = World::three().await;
     let leader = world.leader().await;
     let next = (leader + 1) % 3;
     let last = (leader + 2) % 3;
     world.node(last).transfer_leader(world.node(next).node_id()).await.unwrap();
     assert_eq!(world.leader().await, next);
-    world.node(last).remove(world.node(leader).node_id()).await.unwrap();
+    let gone = world.node(leader).node_id();
+    let refused = world.node(last).remove(gone).await.unwrap_err();
+    assert!(refused.to_string().contains("it still runs"), "{refused}");
+    world.kill(leader).await;
+    world.node(last).remove(gone).await.unwrap();
+    assert!(matches!(world.node(last).remove(gone).await, Err(MemberError::NoNode)));
     let status = world.node(next).status().await;
     assert_eq!(status.nodes.len(), 2);
     assert!(!status.survives.any_one_node);
     world.propose(last, tenant("two-of-us")).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn leadership_goes_back_to_the_site_with_most_voters() {
+    let mut world = World::three().await;
+    for at in 0..3 {
+        world.timing[at].home_after = Duration::from_millis(500);
+        world.kill(at).await;
+        world.restart(at).await;
+    }
+    // Two nodes stand in the east. Handed to the west, it does not stay there.
+    while world.node(0).transfer_leader(world.node(2).node_id()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while world.leader().await == 2 {
+        assert!(std::time::Instant::now() < deadline, "the west still leads");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_whose_name_is_taken_never_votes() {
+    let world = World::three().await;
+    let (_dir, stranger) = world.start_another("n1").await;
+    let id = stranger.node_id();
+    let refused = loop {
+        match world.node(0).promote(id).await {
+            Err(MemberError::NoNode) => tokio::time::sleep(Duration::from_millis(20)).await,
+            other => break other.unwrap_err(),
+        }
+    };
+    assert!(refused.to_string().contains("does not know it by a name"), "{refused}");
+    stranger.shutdown().await;
     world.stop().await;
 }
 

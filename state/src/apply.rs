@@ -13,6 +13,7 @@ mod idempotency;
 mod lease;
 mod node;
 mod publish;
+mod salvage;
 mod time;
 mod token;
 mod window;
@@ -124,6 +125,7 @@ impl State {
             Command::EndCall { call, epoch, change } => self.end_call(step, *call, *epoch, change),
             Command::RefuseCall { node_epoch, refused } => self.refuse_call(step, *node_epoch, refused),
             Command::Audit { action } => audit::audit(step, action),
+            Command::Salvage { cdr } => self.salvage(step, cdr),
             Command::Renew { node_epoch, attempt, lease_ms } => {
                 self.renew(step, *node_epoch, *attempt, *lease_ms)
             }

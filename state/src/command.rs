@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ConfigChange;
 use crate::ids::*;
 use crate::records::*;
-use crate::tables::{FIRST_APPLY_VERSION, LEASES_APPLY_VERSION};
+use crate::tables::{FIRST_APPLY_VERSION, LEASES_APPLY_VERSION, SALVAGE_APPLY_VERSION};
 
 /// One Raft log entry: proposals gathered by the leader, stamped once with cluster time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +190,11 @@ pub enum Command {
         /// In words without secrets, such as `hang up call 0f...`.
         action: String,
     },
+    /// Takes over a CDR that a node which was given up made and this cluster never saw.
+    Salvage {
+        /// As that node wrote it. The caller has made sure that the archive has none with its id.
+        cdr: Box<Cdr>,
+    },
 }
 
 impl Command {
@@ -205,8 +210,12 @@ impl Command {
 
     /// The rules that must be in force for it; all commands of the first release need the first ones.
     pub fn needs(&self) -> u16 {
-        let second = self.is_of_leases() || matches!(self, Command::Audit { .. });
-        if second { LEASES_APPLY_VERSION } else { FIRST_APPLY_VERSION }
+        match self {
+            Command::Salvage { .. } => SALVAGE_APPLY_VERSION,
+            Command::Audit { .. } => LEASES_APPLY_VERSION,
+            _ if self.is_of_leases() => LEASES_APPLY_VERSION,
+            _ => FIRST_APPLY_VERSION,
+        }
     }
 
     /// Compare-and-set by themselves: the window of outcomes neither answers nor keeps them.

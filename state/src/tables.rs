@@ -18,8 +18,10 @@ pub type BindingRow = (TenantId, String, BindingKey);
 pub const FIRST_APPLY_VERSION: u16 = 1;
 /// The rules since which nodes hold leases.
 pub const LEASES_APPLY_VERSION: u16 = 2;
+/// The rules since which CDRs of lost nodes can be taken over.
+pub const SALVAGE_APPLY_VERSION: u16 = 3;
 /// The newest rules of this release.
-pub const NEWEST_APPLY_VERSION: u16 = 2;
+pub const NEWEST_APPLY_VERSION: u16 = SALVAGE_APPLY_VERSION;
 
 /// Everything that the cluster agrees on, as of one log position.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -61,7 +61,9 @@ fn replayed(version: u16) -> (State, String) {
 }
 
 /// The rules that have been released, or will be.
-const VERSIONS: [u16; 2] = [1, 2];
+const VERSIONS: [u16; 3] = [1, 2, 3];
+/// The layout of snapshots under the rules of each version.
+const LAYOUTS: [u8; 3] = [1, 2, 2];
 
 #[test]
 fn the_entries_of_each_version_give_what_they_gave() {
@@ -73,12 +75,12 @@ fn the_entries_of_each_version_give_what_they_gave() {
 
 #[test]
 fn a_snapshot_of_each_version_is_read_and_written_as_it_was() {
-    for version in VERSIONS {
+    for (version, layout) in VERSIONS.into_iter().zip(LAYOUTS) {
         let (state, _) = replayed(version);
         let name = format!("snapshot-v{version}.bin");
         matches_golden(&name, &state.encode_snapshot());
         let golden = fs::read(path(&name)).unwrap();
-        assert_eq!(golden[9], u8::try_from(version).unwrap(), "the layout of the rules in force");
+        assert_eq!(golden[9], layout, "the layout of the rules in force");
         assert_eq!(State::decode_snapshot(&golden), Ok(state));
     }
 }
@@ -99,6 +101,12 @@ fn the_entries_of_the_second_rules_cover_every_command_of_theirs() {
     for name in ["Renew", "ExpireLease", "EndLease", "Audit"] {
         assert!(text.contains(&format!("\"{name}\"")), "{name} is not in log-v2.jsonl");
     }
+}
+
+#[test]
+fn the_entries_of_the_third_rules_cover_every_command_of_theirs() {
+    let text = fs::read_to_string(path("log-v3.jsonl")).unwrap();
+    assert!(text.contains("\"Salvage\""));
 }
 
 #[test]

@@ -311,7 +311,8 @@ fn aimed(mut command: Command, by: NodeId, incarnation: Incarnation) -> Command 
         | Command::Audit { .. }
         | Command::Renew { .. }
         | Command::ExpireLease { .. }
-        | Command::EndLease { .. } => {}
+        | Command::EndLease { .. }
+        | Command::Salvage { .. } => {}
     }
     command
 }

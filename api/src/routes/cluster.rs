@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use tandem_cluster::{Finding, Level};
 use tandem_state::Role;
 use utoipa::ToSchema;
 
@@ -11,7 +12,7 @@ use crate::answer::Answer;
 use crate::change::{Change, note};
 use crate::problem::Problem;
 use crate::session::Session;
-use crate::views::{HashView, InvitationView, StatusView};
+use crate::views::{CheckupView, HashView, InvitationView, StatusView};
 
 /// An invitation is valid this long when nothing else is asked.
 const VALID_S: u64 = 3600;
@@ -47,6 +48,19 @@ pub(crate) async fn hash(api: Shared, session: Session) -> Result<Answer<HashVie
     session.operator()?;
     let report = api.cluster.hash().await.map_err(|error| Problem::unavailable(error.to_string()))?;
     Ok(Answer::ok(report.position, HashView::from(report)))
+}
+
+/// What the answering node finds when it looks at itself and its peers. Answers without a quorum too.
+#[utoipa::path(get, path = "/v1/cluster/checkup", tag = "cluster", responses((status = 200, body = CheckupView)))]
+pub(crate) async fn checkup(api: Shared, session: Session) -> Result<Answer<CheckupView>, Problem> {
+    session.operator()?;
+    let mut findings = api.cluster.checkup().await;
+    findings.push(match api.switch.readiness() {
+        Ok(()) => Finding::ok("phones", "served here"),
+        Err(why) => Finding::bad("phones", Level::Warning, why, ""),
+    });
+    let checkup = CheckupView::of(&session.view, api.cluster.node_id(), findings);
+    Ok(session.answer(checkup))
 }
 
 /// Makes a join token: for one node, once. It stands in the audit, and is kept by this process alone: not replicated, gone when it stops.

@@ -1,4 +1,4 @@
-//! Members of the cluster: promoted, removed, made the leader. Each is done once and for all, however often it is asked.
+//! Members of the cluster: promoted, removed, made the leader. Each is written to the audit first, and may be asked for again.
 
 use axum::extract::Path;
 use tandem_cluster::MemberError;
@@ -6,7 +6,7 @@ use tandem_state::{NodeId, State};
 
 use super::Shared;
 use crate::answer::Gone;
-use crate::change::Removal;
+use crate::change::{Removal, note};
 use crate::problem::Problem;
 
 /// Makes a learner a voter. A node that joins is promoted by itself once it has caught up.
@@ -19,7 +19,9 @@ pub(crate) async fn promote(
     Removal { session, .. }: Removal,
 ) -> Result<Gone, Problem> {
     session.operator()?;
-    api.cluster.promote(named(&session.view, &node)?).await.map_err(|error| refused(&node, error))?;
+    let id = named(&session.view, &node)?;
+    note(&api, &session, None, format!("promote node {node} ({id})")).await?;
+    api.cluster.promote(id).await.map_err(|error| refused(&node, error))?;
     Ok(Gone { position: api.cluster.applied() })
 }
 
@@ -33,12 +35,14 @@ pub(crate) async fn lead(
     Removal { session, .. }: Removal,
 ) -> Result<Gone, Problem> {
     session.operator()?;
-    api.cluster.transfer_leader(named(&session.view, &node)?).await.map_err(|error| refused(&node, error))?;
+    let id = named(&session.view, &node)?;
+    note(&api, &session, None, format!("hand leadership to {node} ({id})")).await?;
+    api.cluster.transfer_leader(id).await.map_err(|error| refused(&node, error))?;
     Ok(Gone { position: api.cluster.applied() })
 }
 
-/// Takes a node out for good: its identity never comes back, its calls end, its bindings go. Refused when those that
-/// stay and can be reached would make no quorum.
+/// Takes a node out for good: its identity never comes back, its calls end, its bindings go. Refused while it runs, and
+/// when those that stay and can be reached would make no quorum.
 #[utoipa::path(delete, path = "/v1/cluster/nodes/{node}", tag = "cluster",
     params(("node" = String, Path, description = "its name or id")),
     responses((status = 204, description = "it is removed")))]
@@ -48,7 +52,9 @@ pub(crate) async fn remove(
     Removal { session, .. }: Removal,
 ) -> Result<Gone, Problem> {
     session.operator()?;
-    api.cluster.remove(named(&session.view, &node)?).await.map_err(|error| refused(&node, error))?;
+    let id = named(&session.view, &node)?;
+    note(&api, &session, None, format!("remove node {node} ({id})")).await?;
+    api.cluster.remove(id).await.map_err(|error| refused(&node, error))?;
     Ok(Gone { position: api.cluster.applied() })
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tandem_cluster::{HashReport, NodeStatus, Status};
+use tandem_cluster::{Finding, HashReport, NodeStatus, Status};
+use tandem_state::{NodeId, State};
 use utoipa::ToSchema;
 
 use super::word;
@@ -23,6 +24,61 @@ pub struct StatusView {
     pub survives: SurvivesView,
     /// All members, by name.
     pub nodes: Vec<MemberView>,
+}
+
+/// What a node found when it looked at itself and its peers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CheckupView {
+    /// The node's name.
+    pub node: String,
+    /// What it found.
+    pub findings: Vec<FindingView>,
+    /// Where the other nodes are to be asked.
+    pub others: Vec<OtherView>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FindingView {
+    /// What: `clock`, `disk flush`, `quorum`, ...
+    pub check: String,
+    /// `ok`, `warning` or `failure`.
+    pub level: String,
+    /// What was found.
+    pub what: String,
+    /// What to do about it; empty when nothing is to be done.
+    pub todo: String,
+}
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OtherView {
+    /// Its name.
+    pub name: String,
+    /// The base URL of its API.
+    pub api: String,
+}
+
+impl CheckupView {
+    pub(crate) fn of(view: &State, node: NodeId, findings: Vec<Finding>) -> CheckupView {
+        let name =
+            |id: NodeId| view.nodes.get(&id).map_or_else(|| id.to_string(), |record| record.name.clone());
+        let others = view.nodes.values().filter(|record| record.id != node);
+        CheckupView {
+            node: name(node),
+            findings: findings.into_iter().map(FindingView::from).collect(),
+            others: others
+                .map(|one| OtherView { name: one.name.clone(), api: one.api_url.clone() })
+                .collect(),
+        }
+    }
+}
+
+impl From<Finding> for FindingView {
+    fn from(finding: Finding) -> FindingView {
+        let Finding { check, level, what, todo } = finding;
+        FindingView { check, level: word(level), what, todo }
+    }
 }
 
 /// What the present membership survives by itself.
@@ -149,4 +205,17 @@ impl From<HashReport> for HashView {
         });
         HashView { position: report.position, equal: report.equal, nodes: nodes.collect() }
     }
+}
+
+/// What became of salvaged CDRs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct SalvageView {
+    /// Taken over.
+    pub imported: u64,
+    /// Known already, and the same.
+    pub known: u64,
+    /// Known already, but different; or of a call that is up. Nothing was changed: compare them by hand.
+    pub different: Vec<String>,
+    /// Of a tenant that is no more.
+    pub of_no_tenant: Vec<String>,
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::StartError;
 use crate::archive::store::{ArchiveStore, ArchiveSync};
 use crate::config::{NodeConfig, Timing};
+use crate::election::{self, Observed};
 use crate::fetch::Fetch;
 use crate::identity::{self, DirectoryLock, Identity, raise_incarnation};
 use crate::invitation::Invitations;
@@ -54,7 +55,7 @@ struct Stores {
 
 pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     config.timing.terms().check()?;
-    let data = &config.data;
+    let data = &config.data.clone();
     if !identity::exists(data) {
         return Err(StartError::NotPrepared(data.display().to_string()));
     }
@@ -79,6 +80,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     let node = Arc::new(Node {
         record,
         timing: config.timing,
+        data: config.data,
         shared: Arc::clone(&shared),
         peers: Arc::clone(&peers),
         raft: OnceLock::new(),
@@ -90,6 +92,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
         handler: RwLock::default(),
         incoming: Mutex::default(),
         heard: Heard::never(),
+        observed: Observed::default(),
         incarnations: Mutex::new(BTreeMap::new()),
         stop,
         identity,
@@ -104,6 +107,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     spawn_until(until(), leader::gather(Arc::clone(&node), Lanes { leases, submissions: gathered }));
     spawn_until(until(), leader::tend(Arc::clone(&node)));
     spawn_until(until(), lease::tend(Arc::clone(&node)));
+    spawn_until(until(), election::watch(Arc::clone(&node)));
     spawn_until(until(), propose::forward(Arc::clone(&node), numbers));
     spawn_until(until(), follow_addresses(Arc::clone(&node)));
     spawn_until(until(), member::announce(Arc::clone(&node)));

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tandem_state::NodeId;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::handshake::{Client, HandshakeError, Purpose};
+use super::handshake::{Client, HandshakeError, Purpose, Refused};
 use super::wire::{FRAME_MAX, Frame, Kind, read};
 use super::{Lane, Link, Method};
 use crate::peer::PeerError;
@@ -21,6 +21,8 @@ pub(crate) struct Peers {
     introduction: Arc<Client>,
     addresses: Arc<Addresses>,
     lanes: Mutex<HashMap<(NodeId, Lane), mpsc::Sender<Outgoing>>>,
+    /// The highest generation of this cluster that was heard of.
+    newer: Arc<watch::Sender<u64>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -46,6 +48,8 @@ const OPEN_MAX: usize = 16_384;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// After a failed connect, messages are refused for so long without another try.
 const COOL_DOWN: Duration = Duration::from_millis(100);
+/// How soon a node whose connection ended is tried again.
+const WATCH_AGAIN: Duration = Duration::from_millis(5);
 /// A peer that owes responses and sends nothing for so long is given up.
 const SILENCE: Duration = Duration::from_secs(3);
 
@@ -55,7 +59,23 @@ impl Peers {
             introduction: Arc::new(introduction),
             addresses: Arc::default(),
             lanes: Mutex::default(),
+            newer: Arc::new(watch::Sender::new(0)),
             stop,
+        }
+    }
+
+    /// Learns of a generation of this cluster.
+    pub(crate) fn heard_of(&self, generation: u64) {
+        hear(&self.newer, generation);
+    }
+
+    /// Returns once a higher generation than this node's was heard of.
+    pub(crate) async fn superseded(&self) -> u64 {
+        let mut newer = self.newer.subscribe();
+        let own = self.introduction.generation;
+        match newer.wait_for(|heard| *heard > own).await {
+            Ok(heard) => *heard,
+            Err(_) => std::future::pending().await,
         }
     }
 
@@ -96,6 +116,35 @@ impl Peers {
         self.send(node, Outgoing { method, payload, reply: None })
     }
 
+    /// Waits until the node's process is gone: a connection to it ended, and the next is refused. One that is silent, or
+    /// that this node can't reach, is not gone.
+    pub(crate) async fn until_gone(&self, node: NodeId) {
+        let mut ended = None::<Instant>;
+        loop {
+            match self.watch(node).await {
+                // It was taken, maybe by a listener that is just dying, and ended.
+                Ok(()) => ended = Some(Instant::now()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && ended.is_some() => return,
+                Err(_) => {}
+            }
+            let fresh = ended.is_some_and(|at| at.elapsed() < Duration::from_secs(1));
+            tokio::time::sleep(if fresh { WATCH_AGAIN } else { COOL_DOWN }).await;
+        }
+    }
+
+    /// Connects to a node and waits for the connection's end.
+    async fn watch(&self, node: NodeId) -> io::Result<()> {
+        let address = self.addresses.get(node).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let purpose = Purpose::Lane { lane: Lane::Watch, target: node };
+        let made = tokio::time::timeout(CONNECT_TIMEOUT, dial(&address, &self.introduction, purpose)).await;
+        let mut link = made.map_err(io::Error::from)?.map_err(|error| match error {
+            HandshakeError::Io(error) => error,
+            other => io::Error::other(other),
+        })?;
+        while link.read_u8().await.is_ok() {}
+        Ok(())
+    }
+
     fn send(&self, node: NodeId, outgoing: Outgoing) -> Result<(), PeerError> {
         if outgoing.payload.len() > FRAME_MAX / 2 {
             return Err(PeerError::TooLong);
@@ -120,6 +169,7 @@ impl Peers {
             lane,
             introduction: Arc::clone(&self.introduction),
             addresses: Arc::clone(&self.addresses),
+            newer: Arc::clone(&self.newer),
             queue,
             refused: None,
             said: String::new(),
@@ -141,6 +191,7 @@ struct LaneTask {
     lane: Lane,
     introduction: Arc<Client>,
     addresses: Arc<Addresses>,
+    newer: Arc<watch::Sender<u64>>,
     queue: mpsc::Receiver<Outgoing>,
     /// When and why the last try failed.
     refused: Option<(Instant, String)>,
@@ -184,7 +235,12 @@ impl LaneTask {
         let made = tokio::time::timeout(CONNECT_TIMEOUT, dial(&address, &self.introduction, purpose)).await;
         let result = match made {
             Ok(Ok(link)) => Ok(link),
-            Ok(Err(error)) => Err(format!("{address}: {error}")),
+            Ok(Err(error)) => {
+                if let HandshakeError::Refused(Refused::Generation(theirs)) = &error {
+                    hear(&self.newer, *theirs);
+                }
+                Err(format!("{address}: {error}"))
+            }
             Err(_) => Err(format!("{address}: no answer in time")),
         };
         self.refused = result.as_ref().err().map(|why| (Instant::now(), why.clone()));
@@ -223,6 +279,10 @@ async fn dial(
     let mut link: Box<dyn Link> = Box::new(stream);
     introduction.introduce(&mut link, purpose).await?;
     Ok(link)
+}
+
+fn hear(newer: &watch::Sender<u64>, generation: u64) {
+    newer.send_if_modified(|heard| std::mem::replace(heard, generation.max(*heard)) < generation);
 }
 
 fn refuse(outgoing: Outgoing, why: &str) {

@@ -14,11 +14,16 @@ pub(crate) struct World {
     dirs: Vec<TempDir>,
     nodes: Vec<Option<Cluster>>,
     addresses: Vec<SocketAddr>,
+    pub(crate) timing: [Timing; 3],
+}
+
+fn timing() -> Timing {
+    Timing { propose_deadline: Duration::from_secs(8), ..Timing::test() }
 }
 
 const WAIT: Duration = Duration::from_secs(20);
 
-fn config(at: usize, dir: &TempDir, listen: SocketAddr) -> NodeConfig {
+fn config(at: usize, dir: &TempDir, listen: SocketAddr, timing: Timing) -> NodeConfig {
     NodeConfig {
         name: format!("n{}", at + 1),
         site: if at < 2 { "east".into() } else { "west".into() },
@@ -28,7 +33,7 @@ fn config(at: usize, dir: &TempDir, listen: SocketAddr) -> NodeConfig {
         sip_advertise: "127.0.0.1".into(),
         api_url: "http://127.0.0.1:1".into(),
         version: "0.1.0".into(),
-        timing: Timing { propose_deadline: Duration::from_secs(8), ..Timing::test() },
+        timing,
     }
 }
 
@@ -36,7 +41,8 @@ impl World {
     /// Three voters: one that was initialised, two that joined.
     pub(crate) async fn three() -> World {
         let free: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let mut world = World { dirs: Vec::new(), nodes: Vec::new(), addresses: Vec::new() };
+        let mut world =
+            World { dirs: Vec::new(), nodes: Vec::new(), addresses: Vec::new(), timing: [timing(); 3] };
         for at in 0..3 {
             let dir = tempfile::tempdir().unwrap();
             let data = dir.path().join("data");
@@ -46,7 +52,7 @@ impl World {
                 let token = world.node(0).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
                 tandem_cluster::join(&data, &token).await.unwrap();
             }
-            let node = Cluster::start(config(at, &dir, free)).await.unwrap();
+            let node = Cluster::start(config(at, &dir, free, timing())).await.unwrap();
             world.addresses.push(node.address());
             world.nodes.push(Some(node));
             world.dirs.push(dir);
@@ -106,6 +112,16 @@ impl World {
         self.nodes[at].take().expect("the node runs").shutdown().await;
     }
 
+    /// One more node, by a name of its own choice.
+    pub(crate) async fn start_another(&self, name: &str) -> (TempDir, Cluster) {
+        let dir = tempfile::tempdir().unwrap();
+        let token = self.node(0).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
+        tandem_cluster::join(&dir.path().join("data"), &token).await.unwrap();
+        let listen = ([127, 0, 0, 1], 0).into();
+        let config = NodeConfig { name: name.into(), ..config(3, &dir, listen, timing()) };
+        (dir, Cluster::start(config).await.unwrap())
+    }
+
     /// A node falls silent: no goodbye, and it is not started again.
     pub(crate) fn cut(&mut self, at: usize) {
         self.nodes[at].take().expect("the node runs");
@@ -123,7 +139,8 @@ impl World {
     }
 
     pub(crate) async fn restart(&mut self, at: usize) {
-        let node = Cluster::start(config(at, &self.dirs[at], self.addresses[at])).await.unwrap();
+        let node =
+            Cluster::start(config(at, &self.dirs[at], self.addresses[at], self.timing[at])).await.unwrap();
         let incarnation = node.incarnation();
         self.nodes[at] = Some(node);
         self.until("the restarted node is heard of", |world| {
@@ -141,7 +158,7 @@ impl World {
 
     /// Why a node does not start.
     pub(crate) async fn start_error(&self, at: usize) -> String {
-        match Cluster::start(config(at, &self.dirs[at], self.addresses[at])).await {
+        match Cluster::start(config(at, &self.dirs[at], self.addresses[at], self.timing[at])).await {
             Ok(_) => panic!("it starts"),
             Err(error) => error.to_string(),
         }
