@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tandem beside Kamailio, rtpengine and etcd, in one run on this machine: medians of three, as a table and in FIGURES.md.
 #
-#   BENCH_QUICK=1  one short round instead of three    BENCH_ONLY="register calls relay commits"  a part
+#   BENCH_QUICK=1  one short round instead of three    BENCH_ONLY="register calls relay commits failover"  a part
 #
 # Everything runs on 127.0.0.x: Kamailio and rtpengine .20, etcd .31 to .33, phones .41; Tandem's nodes on 127.0.40.1 to .3.
 # Only processes started here are ended.
@@ -11,9 +11,9 @@ export PATH=$PATH:/usr/sbin:/sbin
 target=${CARGO_TARGET_DIR:-$PWD/target}
 bin=$target/release
 phones=$bin/tandem-phones
-only=${BENCH_ONLY:-register calls relay commits}
-rounds=3 registers=2000 calls=1500 hold=40 commit_s=6
-if [ -n "${BENCH_QUICK:-}" ]; then rounds=1 registers=500 calls=300 hold=10 commit_s=2; fi
+only=${BENCH_ONLY:-register calls relay commits failover}
+rounds=3 registers=2000 calls=1500 hold=40 commit_s=6 kills=100
+if [ -n "${BENCH_QUICK:-}" ]; then rounds=1 registers=500 calls=300 hold=10 commit_s=2 kills=10; fi
 
 for program in "$phones" "$bin/tandem" kamailio rtpengine etcd jq; do
     command -v "$program" >/dev/null || { echo "bench: no $program; run make bench" >&2; exit 1; }
@@ -245,6 +245,16 @@ bench_commits() {
     done
 }
 
+# The leader killed again and again, on direct links and on slow ones: each number is over all kills, not a median of rounds.
+bench_failover() {
+    local delay one
+    for delay in 0 10 80; do
+        say "$kills leaders killed, links of $delay ms"
+        one=$("$bin/examples/failover" "$kills" $delay) || { say "failover over links of $delay ms failed"; continue; }
+        for figure in median p99 max; do take "$one" failover/$delay/$figure ".${figure}_ms"; done
+    done
+}
+
 began=$(date +%s)
 for part in $only; do "bench_$part"; done
 
@@ -275,6 +285,10 @@ table() {
     row 'Memory per registration, KB' memory/registration - ''
     for writers in 1 16 256; do
         row "Commits a second, $writers writers" commits/$writers/tandem commits/$writers/etcd 'etcd, three members, same disk'
+    done
+    for delay in 0 10 80; do
+        [ $delay = 0 ] && links='one machine' || links="links of $delay ms each way"
+        for figure in median p99 max; do row "kill -9 of the leader to the next commit, $links, $figure, ms" failover/$delay/$figure - ''; done
     done
 }
 table >"$work/table"

@@ -43,7 +43,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Cdrs(args) => with(&args.remote, |client| cdrs::list(client, &args)),
         Command::Token(command) => run_token(command),
         Command::Salvage { data, remote } => {
-            with(&remote, |client| async move { salvage::run(client, &data, remote.format()).await })
+            with(&remote, |client| salvage::run(client, data, remote.format()))
         }
         Command::Doctor { remote } => with(&remote, |client| doctor::run(client, remote.format())),
     }

@@ -3,7 +3,10 @@
 //!
 //! [`leases`] does the same for the machines of leases, on clocks of different speed.
 //!
+//! [`oracle`] judges histories: is there one order of the operations that explains every answer?
+//!
 //! A failing seed is repeated exactly by `make sim SEED=n`, with a trace to read.
 
 pub mod leases;
+pub mod oracle;
 pub mod world;

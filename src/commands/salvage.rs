@@ -1,6 +1,6 @@
 //! `tandem salvage`: what a lost node's data directory knows that the cluster doesn't.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::json;
 use tandem_api::views::{SalvageView, StatusView};
@@ -14,9 +14,9 @@ use crate::output::show;
 const BATCH: usize = 100;
 
 /// Sends the CDRs of a stopped node's data directory to the cluster.
-pub(super) async fn run(client: Client, data: &Path, format: Format) -> anyhow::Result<()> {
+pub(super) async fn run(client: Client, data: PathBuf, format: Format) -> anyhow::Result<()> {
     let todo = "name the data directory of a stopped node, as its config does";
-    let found = tandem_cluster::salvage(data).await.map_err(|error| refused(error.to_string(), todo))?;
+    let found = tandem_cluster::salvage(&data).await.map_err(|error| refused(error.to_string(), todo))?;
     let status: StatusView = client.get("/v1/cluster", &[]).await?;
     let ours = found.cluster_id.to_string();
     if status.cluster_id != ours {

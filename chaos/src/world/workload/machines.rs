@@ -215,7 +215,8 @@ fn call_of(command: &Command) -> Option<CallId> {
         | Command::Audit { .. }
         | Command::Renew { .. }
         | Command::ExpireLease { .. }
-        | Command::EndLease { .. } => None,
+        | Command::EndLease { .. }
+        | Command::Salvage { .. } => None,
     }
 }
 
