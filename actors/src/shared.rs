@@ -280,7 +280,7 @@ impl Shared {
         expires_ms: u64,
     ) -> Arc<Slot<Registration>> {
         let spec = &binding.spec;
-        let id = BindingId { tenant: spec.tenant, number: spec.number.clone(), key: spec.key.clone() };
+        let id = BindingId::of(binding);
         let mut registry = write(&self.registrations);
         if let Some(entry) = registry.get_mut(&id).filter(|entry| !entry.slot.machine().is_finished()) {
             entry.flow = spec.flow.clone();
