@@ -24,7 +24,7 @@ use tandem_switching::admission::{CallRates, Nonces, USED_NONCES_MAX};
 use tandem_switching::call;
 use tokio::task::JoinHandle;
 
-use crate::ids::drawn_by;
+use crate::ids::owner_of;
 use crate::malformed::{self, Answers};
 use crate::shared::Shared;
 use crate::wire::{Tell, encode};
@@ -187,11 +187,8 @@ impl Serving {
         if self.shared.leg(leg).is_some() {
             return None;
         }
-        let view = self.shared.cluster.view();
-        let recorded =
-            view.legs.get(&leg).and_then(|record| view.calls.get(&record.call)).map(|call| call.owner);
-        let owner = recorded.unwrap_or_else(|| drawn_by(leg));
-        (owner != self.shared.node && view.nodes.contains_key(&owner)).then_some(owner)
+        let owner = owner_of(&self.shared.cluster.view(), leg, message.is_request())?;
+        (owner != self.shared.node).then_some(owner)
     }
 
     fn pass_on(&self, owner: NodeId, flow: &Flow, message: &Message) {
