@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tandem_cluster::FeedItem;
-use tandem_state::{Binding, Cause, EventKind, State};
+use tandem_state::{Binding, CallId, Cause, EventKind, NodeId, State};
 use tandem_switching::registration::{BindingId, Input};
 
 use crate::shared::Shared;
@@ -45,9 +45,11 @@ impl Actor for Follower {
     ) -> Result<(), ActorProcessingErr> {
         match following.feed.next().await {
             Ok(FeedItem::Applied { events, .. }) => {
+                let shared = &following.shared;
                 for event in events.iter() {
-                    take(&following.shared, &event.kind);
+                    take(shared, &event.kind);
                 }
+                shared.lose_calls(events.iter().filter_map(|event| lost_call(shared.node, &event.kind)));
             }
             Ok(FeedItem::Reset) => reconcile(&following.shared),
             Err(_closed) => {
@@ -79,9 +81,6 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
                 shared.end_in_log(facts.id);
             }
         }
-        EventKind::CallEnded(facts, Cause::NodeLost) if facts.node == shared.node => {
-            shared.lose_call(facts.id);
-        }
         EventKind::CallRinging(_)
         | EventKind::CallAnswered(_)
         | EventKind::CallHeld(_)
@@ -95,6 +94,12 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
         | EventKind::TenantRemoved(_)
         | EventKind::LimitHit(_) => {}
     }
+}
+
+/// The call of this node that an event ended because its lease was over. There may be thousands of them in one entry.
+fn lost_call(node: NodeId, event: &EventKind) -> Option<CallId> {
+    let EventKind::CallEnded(facts, Cause::NodeLost) = event else { return None };
+    (facts.node == node).then_some(facts.id)
 }
 
 /// A binding in the log: it has an actor on the node that holds its flow, and on no other.
@@ -125,9 +130,7 @@ fn reconcile(shared: &Arc<Shared>) {
     // Before the view: a call that is recorded here is in it, or was ended without this node.
     let recorded = shared.recorded_calls();
     let state: Arc<State> = shared.cluster.view();
-    for call in recorded.into_iter().filter(|call| !state.calls.contains_key(call)) {
-        shared.lose_call(call);
-    }
+    shared.lose_calls(recorded.into_iter().filter(|call| !state.calls.contains_key(call)));
     for binding in state.bindings.values() {
         if binding.spec.flow.node == shared.node {
             bound(shared, binding);
@@ -143,5 +146,33 @@ fn reconcile(shared: &Arc<Shared>) {
         if shared.call(call.id).is_none() {
             shared.end_in_log(call.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_state::event::CallFacts;
+    use tandem_state::{InteractionId, Party};
+
+    fn ended(id: u128, node: u64, cause: Cause) -> EventKind {
+        let party = || Party { number: "101".into(), name: String::new() };
+        let (id, interaction) = (CallId(id), InteractionId(id));
+        EventKind::CallEnded(
+            CallFacts { id, interaction, node: NodeId(node), from: party(), to: party() },
+            cause,
+        )
+    }
+
+    #[test]
+    fn of_the_calls_that_ended_with_a_node_this_nodes_are_lost_here() {
+        let events = [
+            ended(1, 1, Cause::NodeLost),
+            ended(2, 2, Cause::NodeLost),
+            ended(3, 1, Cause::NormalClearing),
+            ended(4, 1, Cause::NodeLost),
+        ];
+        let lost: Vec<CallId> = events.iter().filter_map(|event| lost_call(NodeId(1), event)).collect();
+        assert_eq!(lost, [CallId(1), CallId(4)]);
     }
 }

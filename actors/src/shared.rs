@@ -1,7 +1,7 @@
 //! What all actors of a node share: handles to the cluster, the sockets and the media workers, and the registries that
 //! find the machine of a leg, call or binding.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -238,13 +238,22 @@ impl Shared {
         self.end_in_log(ports.call);
     }
 
-    /// The log ended a call without this node: its machine ends, nobody is told, and its media stops.
-    pub(crate) fn lose_call(&self, id: CallId) {
-        let Some(slot) = self.call(id) else { return };
-        tracing::warn!(call = %id, "the log has ended this call without this node: it is dropped");
-        metrics::counter!("tandem_calls_lost_total").increment(1);
-        self.order(Order::Abandon { legs: slot.machine().leg_ids().collect() });
-        slot.answer(call::Input::Lost);
+    /// The log ended calls without this node: their machines end, nobody is told, and their media stops. The endpoint is told
+    /// once, for it looks through all its transactions.
+    pub(crate) fn lose_calls(&self, ids: impl IntoIterator<Item = CallId>) {
+        let lost: Vec<Arc<Slot<Call>>> = ids.into_iter().filter_map(|id| self.call(id)).collect();
+        let mut legs = BTreeSet::new();
+        for call in lost.iter().map(|slot| slot.machine()) {
+            tracing::warn!(call = %call.id(), "the log has ended this call without this node: it is dropped");
+            metrics::counter!("tandem_calls_lost_total").increment(1);
+            legs.extend(call.leg_ids());
+        }
+        if !legs.is_empty() {
+            self.order(Order::Abandon { legs });
+        }
+        for slot in lost {
+            slot.answer(call::Input::Lost);
+        }
     }
 
     /// The calls that the log has, as far as their machines know.
