@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tandem_cluster::FeedItem;
-use tandem_state::{Binding, CallId, Cause, EventKind, NodeId, State};
+use tandem_state::{Binding, CallId, Cause, EventKind, NodeId, State, UnbindReason};
 use tandem_switching::registration::{BindingId, Input};
 
 use crate::shared::Shared;
@@ -67,11 +67,15 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
         EventKind::RegistrationAdded(binding) | EventKind::RegistrationChanged(binding) => {
             bound(shared, binding)
         }
-        EventKind::RegistrationRemoved(binding, _) => {
-            let id = id_of(binding);
-            let still_there =
-                shared.cluster.view().bindings.contains_key(&(id.tenant, id.number.clone(), id.key.clone()));
-            if !still_there {
+        EventKind::RegistrationRemoved(binding, reason) => {
+            let id = BindingId::of(binding);
+            let view = shared.cluster.view();
+            let there = view.bindings.get(&(id.tenant, id.number.clone(), id.key.clone()));
+            let flow = &binding.spec.flow;
+            if *reason == UnbindReason::ConnectionLost && there.is_none_or(|there| there.spec.flow != *flow) {
+                shared.close(flow);
+            }
+            if there.is_none() {
                 gone(shared, &id);
             }
         }
@@ -139,6 +143,10 @@ fn reconcile(shared: &Arc<Shared>) {
     for id in shared.registration_ids() {
         let here = state.bindings.get(&(id.tenant, id.number.clone(), id.key.clone()));
         if here.is_none_or(|binding| binding.spec.flow.node != shared.node) {
+            // Why it is gone can't be known any more; a phone whose connection ends registers again.
+            if let Some(flow) = shared.registration_flow(&id).filter(|_| here.is_none()) {
+                shared.close(&flow);
+            }
             gone(shared, &id);
         }
     }

@@ -13,6 +13,7 @@ use tandem_sip::digest::NonceKey;
 use tandem_state::command::IdempotencyKey;
 use tandem_state::{
     Binding, CallId, Cause, ClusterTime, Command, Flow, LegId, NodeId, Outcome, Principal, TenantId,
+    Transport,
 };
 use tandem_switching::registration::BindingId;
 use tandem_switching::{Call, Machine, Now, Registration, call, registrar};
@@ -310,6 +311,11 @@ impl Shared {
         read(&self.registrations).get(id).map(|entry| Arc::clone(&entry.slot))
     }
 
+    /// The way to the phone of a binding of this node.
+    pub(crate) fn registration_flow(&self, id: &BindingId) -> Option<Flow> {
+        read(&self.registrations).get(id).map(|entry| entry.flow.clone())
+    }
+
     pub(crate) fn registration_ids(&self) -> Vec<BindingId> {
         read(&self.registrations).keys().cloned().collect()
     }
@@ -383,6 +389,14 @@ impl Shared {
             metrics::counter!("tandem_sip_send_failures_total").increment(1);
             SendFailed
         })
+    }
+
+    /// Ends a connection of this node whose bindings the log took for lost: its phone, to which it looks healthy, could not
+    /// be called by it until its next REGISTER, and now makes that at once.
+    pub(crate) fn close(&self, flow: &Flow) {
+        if flow.node == self.node && flow.transport != Transport::Udp {
+            self.transport.close(&crate::flow::path(flow));
+        }
     }
 
     pub(crate) fn is_draining(&self) -> bool {
