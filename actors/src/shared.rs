@@ -10,7 +10,6 @@ use bytes::Bytes;
 use ractor::ActorRef;
 use tandem_cluster::{Cluster, Lease};
 use tandem_sip::digest::NonceKey;
-use tandem_state::command::IdempotencyKey;
 use tandem_state::{
     Binding, CallId, Cause, ClusterTime, Command, Flow, LegId, NodeId, Outcome, Principal, TenantId,
     Transport,
@@ -23,6 +22,7 @@ use tandem_transport::sip::SipTransport;
 use crate::endpoint::Order;
 use crate::ids::Ids;
 use crate::ports::{CallPorts, RegistrationPorts};
+use crate::proposal;
 use crate::slot::Slot;
 use crate::tenants::{Adopt, Child, hang_up_outputs};
 use crate::wire::{Tell, encode};
@@ -356,7 +356,11 @@ impl Shared {
 
     /// Proposes for this node; `None` when the outcome is not known.
     pub(crate) async fn propose(&self, command: Command) -> Option<Outcome> {
-        let (once, call) = (once(&command), call_of(&command));
+        let (once, call) = (proposal::once(&command), proposal::call_of(&command));
+        if once.is_some() && self.lease.epoch().is_none() {
+            // Between two leases it would be refused, and the refusal kept with the key of the next one.
+            return None;
+        }
         match self.cluster.propose(Principal::Node(self.node), once, command).await {
             Ok(committed) => Some(committed.outcome),
             Err(error) => {
@@ -419,22 +423,6 @@ impl Shared {
                 Err(error) => tracing::error!(%error, "the input of the panic could not be kept"),
             }
         });
-    }
-}
-
-/// A refused call has no row that would tell a repeat from the first: its id is the key under which it applies once.
-fn once(command: &Command) -> Option<IdempotencyKey> {
-    let Command::RefuseCall { refused, .. } = command else { return None };
-    Some(IdempotencyKey { key: format!("refused {}", refused.id), body_hash: [0; 32] })
-}
-
-/// Which call a command is about, for the log's reader.
-fn call_of(command: &Command) -> Option<CallId> {
-    match command {
-        Command::CreateCall { call, .. } => Some(call.id),
-        Command::Checkpoint { call, .. } | Command::EndCall { call, .. } => Some(*call),
-        Command::RefuseCall { refused, .. } => Some(refused.id),
-        _ => None,
     }
 }
 
