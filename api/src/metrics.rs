@@ -29,7 +29,10 @@ pub(crate) fn describe() {
     describe_gauge!("tandem_node_calls", "Calls that this node owns");
     describe_gauge!("tandem_node_registrations", "Registrations whose way to the phone this node holds");
     describe_gauge!("tandem_quorum", "1 while a quorum of nodes answers");
-    describe_gauge!("tandem_members_down", "Members that don't answer this node");
+    describe_gauge!(
+        "tandem_members_down",
+        "Members without a lease (before leases are in force: that don't answer this node)"
+    );
     describe_gauge!("tandem_ready", "1 while this node may take calls");
 }
 
