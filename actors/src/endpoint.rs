@@ -292,15 +292,12 @@ impl Serving {
         if message.to().tag().is_some() {
             return self.in_dialog(key, message, flow);
         }
+        let is_new_work = matches!(message.method(), Method::Register | Method::Invite);
+        if is_new_work && let Some(counted) = self.is_unready() {
+            metrics::counter!(counted).increment(1);
+            return self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, UNREADY_RETRY_S));
+        }
         match message.method() {
-            Method::Register | Method::Invite if !self.shared.cluster.has_quorum() => {
-                metrics::counter!("tandem_sip_no_quorum_total").increment(1);
-                self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, NO_QUORUM_RETRY_S));
-            }
-            Method::Register | Method::Invite if !self.shared.lease.holds() => {
-                metrics::counter!("tandem_sip_no_lease_total").increment(1);
-                self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, NO_LEASE_RETRY_S));
-            }
             Method::Register => crate::register::register(self, key, message, flow),
             Method::Invite => crate::invite::invite(self, key, message, flow),
             Method::Options => self.answer(&key, &message, 200, |r| r.header(Header::Allow, ALLOW)),
@@ -308,6 +305,14 @@ impl Serving {
             Method::Ack => {}
             _ => self.answer(&key, &message, 405, |r| r.header(Header::Allow, ALLOW)),
         }
+    }
+
+    /// Whether this node can't take new calls and registrations now, and under which metric that is counted.
+    fn is_unready(&self) -> Option<&'static str> {
+        if !self.shared.cluster.has_quorum() {
+            return Some("tandem_sip_no_quorum_total");
+        }
+        (!self.shared.lease.holds()).then_some("tandem_sip_no_lease_total")
     }
 
     fn in_dialog(&mut self, key: ServerKey, message: Message, flow: Flow) {
@@ -357,11 +362,9 @@ impl Serving {
 /// Transaction timers that are due within this are served by one wake-up; T1 is a hundred times as long.
 const TIMER_GRAIN_MS: u64 = 5;
 
-/// New calls and registrations come back after this without a quorum: an election takes about one second.
-const NO_QUORUM_RETRY_S: &str = "2";
-
-/// When a phone may try again at a node that holds no lease, in seconds; it had better try another one.
-const NO_LEASE_RETRY_S: &str = "2";
+/// When a phone may try again at a node without a quorum (an election takes about one second) or without a lease, in
+/// seconds; it had better try another one.
+const UNREADY_RETRY_S: &str = "2";
 
 /// What this switch takes outside of dialogs.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";

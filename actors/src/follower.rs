@@ -109,7 +109,7 @@ fn lost_call(node: NodeId, event: &EventKind) -> Option<CallId> {
 /// A binding in the log: it has an actor on the node that holds its flow, and on no other.
 fn bound(shared: &Arc<Shared>, binding: &Binding) {
     if binding.spec.flow.node != shared.node {
-        return gone(shared, &id_of(binding));
+        return gone(shared, &BindingId::of(binding));
     }
     let now = shared.now();
     let left_ms = binding.spec.expires.since_ms(now.cluster);
@@ -122,11 +122,6 @@ fn gone(shared: &Shared, id: &BindingId) {
     if let Some(slot) = shared.find_registration(id) {
         let _ = slot.send(Input::Gone);
     }
-}
-
-fn id_of(binding: &Binding) -> BindingId {
-    let spec = &binding.spec;
-    BindingId { tenant: spec.tenant, number: spec.number.clone(), key: spec.key.clone() }
 }
 
 /// Makes this node's actors those that the state wants.

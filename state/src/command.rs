@@ -199,7 +199,19 @@ impl Command {
             Command::Tick | Command::EndCall { .. } | Command::RefuseCall { .. } => false,
             Command::Checkpoint { change, .. } => change.note != Some(CallNote::Ringing),
             Command::Unbind { reason, .. } => *reason == UnbindReason::Unregistered,
-            _ => true,
+            Command::StepTime { .. }
+            | Command::RaiseApplyVersion { .. }
+            | Command::NodeStarted { .. }
+            | Command::NodeRemoved { .. }
+            | Command::Configure { .. }
+            | Command::PutToken { .. }
+            | Command::RemoveToken { .. }
+            | Command::Bind { .. }
+            | Command::CreateCall { .. }
+            | Command::Renew { .. }
+            | Command::ExpireLease { .. }
+            | Command::EndLease { .. }
+            | Command::Audit { .. } => true,
         }
     }
 
