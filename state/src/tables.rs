@@ -54,7 +54,7 @@ pub struct State {
     pub legs: OrdMap<LegId, LegRecord>,
     /// Outcomes per node, so that a retried command applies once.
     pub windows: OrdMap<NodeId, Window>,
-    /// Idempotency keys of the API, 24 h.
+    /// Idempotency keys: of API clients for 24 h, of nodes for ten minutes (third rules).
     pub idempotency: OrdMap<(crate::Principal, String), KeptReply>,
     /// Heads of the archive's streams.
     pub streams: OrdMap<Stream, StreamHead>,
