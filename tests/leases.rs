@@ -40,7 +40,7 @@ fn down(demo: &Demo, asked: u8, node: u8, epoch: u64, since: Instant) -> Duratio
 }
 
 /// A call that talks, owned by the node at which its caller is registered.
-fn talking(demo: &Demo, at: u8, other: u8) -> (Phone, Call, Phone) {
+fn talking(demo: &Demo, at: u8, other: u8) -> (Phone, Phone, Call) {
     let (caller, callee) = (demo.account(), demo.account());
     let mut caller = Phone::registered(demo, &caller, at);
     let mut callee = Phone::registered(demo, &callee, other);
@@ -50,7 +50,7 @@ fn talking(demo: &Demo, at: u8, other: u8) -> (Phone, Call, Phone) {
     callee.answer(&mut inc, 200, "OK");
     caller.expect(&mut out, 200);
     callee.acknowledged(&inc);
-    (caller, out, callee)
+    (caller, callee, inc)
 }
 
 /// The one CDR of a call that was lost with its node, the same on these nodes.
@@ -95,13 +95,15 @@ fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_h
     let events = demo.events(1);
 
     // Killed.
-    let (caller, _, callee) = talking(&demo, 3, 2);
+    let (caller, mut callee, mut call) = talking(&demo, 3, 2);
     let killed = Instant::now();
     demo.kill(3);
     let took = down(&demo, 1, 3, first, killed);
     assert!(took <= CALLED_DOWN, "called down after {took:?}");
     let cdr = lost_cdr(&demo, &[1, 2], &caller.account, &callee.account);
     println!("killed: called down after {took:?}, the call was billed {} s", cdr["billed_s"]);
+    let answer = callee.bye(&mut call);
+    assert_eq!(answer.status(), Some(481), "n2 speaks for a call that died with n3: {}", answer.start);
     eventually(SOON, "node.down among the events", || {
         let told = events.told();
         told.iter()
@@ -117,7 +119,9 @@ fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_h
     lost_cdr(&demo, &[1, 2, 3], &caller.account, &callee.account);
 
     // Paused.
-    let (mut caller, _, mut callee) = talking(&demo, 3, 2);
+    let (mut caller, mut callee, _) = talking(&demo, 3, 2);
+    let mut over_tcp = Phone::over_tcp(&demo, &demo.account(), 3);
+    over_tcp.register();
     let paused = Instant::now();
     signal(&demo, 3, "-STOP");
     let took = down(&demo, 1, 3, first + 1, paused);
@@ -135,6 +139,8 @@ fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_h
             && gauge(&demo, 3, "tandem_calls_lost_total ")? == 1.0;
         gone.then_some(())
     });
+    assert!(over_tcp.sees_its_connection_closed(SOON), "a phone whose binding is lost has to register again");
+    demo.await_registrations(1, &over_tcp.account, 0);
     let heard = Duration::from_millis(300);
     assert!(
         !caller.hears("BYE", heard) && !callee.hears("BYE", heard),

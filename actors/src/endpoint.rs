@@ -24,7 +24,7 @@ use tandem_switching::admission::{CallRates, Nonces, USED_NONCES_MAX};
 use tandem_switching::call;
 use tokio::task::JoinHandle;
 
-use crate::ids::drawn_by;
+use crate::ids::owner_of;
 use crate::malformed::{self, Answers};
 use crate::shared::Shared;
 use crate::wire::{Tell, encode};
@@ -187,11 +187,8 @@ impl Serving {
         if self.shared.leg(leg).is_some() {
             return None;
         }
-        let view = self.shared.cluster.view();
-        let recorded =
-            view.legs.get(&leg).and_then(|record| view.calls.get(&record.call)).map(|call| call.owner);
-        let owner = recorded.unwrap_or_else(|| drawn_by(leg));
-        (owner != self.shared.node && view.nodes.contains_key(&owner)).then_some(owner)
+        let owner = owner_of(&self.shared.cluster.view(), leg, message.is_request())?;
+        (owner != self.shared.node).then_some(owner)
     }
 
     fn pass_on(&self, owner: NodeId, flow: &Flow, message: &Message) {
@@ -295,15 +292,12 @@ impl Serving {
         if message.to().tag().is_some() {
             return self.in_dialog(key, message, flow);
         }
+        let is_new_work = matches!(message.method(), Method::Register | Method::Invite);
+        if is_new_work && let Some(counted) = self.is_unready() {
+            metrics::counter!(counted).increment(1);
+            return self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, UNREADY_RETRY_S));
+        }
         match message.method() {
-            Method::Register | Method::Invite if !self.shared.cluster.has_quorum() => {
-                metrics::counter!("tandem_sip_no_quorum_total").increment(1);
-                self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, NO_QUORUM_RETRY_S));
-            }
-            Method::Register | Method::Invite if !self.shared.lease.holds() => {
-                metrics::counter!("tandem_sip_no_lease_total").increment(1);
-                self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, NO_LEASE_RETRY_S));
-            }
             Method::Register => crate::register::register(self, key, message, flow),
             Method::Invite => crate::invite::invite(self, key, message, flow),
             Method::Options => self.answer(&key, &message, 200, |r| r.header(Header::Allow, ALLOW)),
@@ -311,6 +305,14 @@ impl Serving {
             Method::Ack => {}
             _ => self.answer(&key, &message, 405, |r| r.header(Header::Allow, ALLOW)),
         }
+    }
+
+    /// Whether this node can't take new calls and registrations now, and under which metric that is counted.
+    fn is_unready(&self) -> Option<&'static str> {
+        if !self.shared.cluster.has_quorum() {
+            return Some("tandem_sip_no_quorum_total");
+        }
+        (!self.shared.lease.holds()).then_some("tandem_sip_no_lease_total")
     }
 
     fn in_dialog(&mut self, key: ServerKey, message: Message, flow: Flow) {
@@ -360,11 +362,9 @@ impl Serving {
 /// Transaction timers that are due within this are served by one wake-up; T1 is a hundred times as long.
 const TIMER_GRAIN_MS: u64 = 5;
 
-/// New calls and registrations come back after this without a quorum: an election takes about one second.
-const NO_QUORUM_RETRY_S: &str = "2";
-
-/// When a phone may try again at a node that holds no lease, in seconds; it had better try another one.
-const NO_LEASE_RETRY_S: &str = "2";
+/// When a phone may try again at a node without a quorum (an election takes about one second) or without a lease, in
+/// seconds; it had better try another one.
+const UNREADY_RETRY_S: &str = "2";
 
 /// What this switch takes outside of dialogs.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";

@@ -8,7 +8,6 @@ use tandem_state::{Binding, ClusterTime, NodeId};
 use tandem_switching::registration::BindingId;
 use tokio::task::JoinSet;
 
-use crate::register::id_of;
 use crate::shared::Shared;
 use crate::wire::{Ask, Told, decode, encode};
 
@@ -38,7 +37,7 @@ pub(crate) async fn exact(shared: &Arc<Shared>, bindings: &[Binding]) -> Vec<Opt
 fn by_node(bindings: &[Binding]) -> BTreeMap<NodeId, Vec<(usize, BindingId)>> {
     let mut by_node: BTreeMap<NodeId, Vec<(usize, BindingId)>> = BTreeMap::new();
     for (place, binding) in bindings.iter().enumerate() {
-        by_node.entry(binding.spec.flow.node).or_default().push((place, id_of(binding)));
+        by_node.entry(binding.spec.flow.node).or_default().push((place, BindingId::of(binding)));
     }
     by_node
 }

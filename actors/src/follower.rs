@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tandem_cluster::FeedItem;
-use tandem_state::{Binding, Cause, EventKind, State};
+use tandem_state::{Binding, CallId, Cause, EventKind, NodeId, State, UnbindReason};
 use tandem_switching::registration::{BindingId, Input};
 
 use crate::shared::Shared;
@@ -45,9 +45,11 @@ impl Actor for Follower {
     ) -> Result<(), ActorProcessingErr> {
         match following.feed.next().await {
             Ok(FeedItem::Applied { events, .. }) => {
+                let shared = &following.shared;
                 for event in events.iter() {
-                    take(&following.shared, &event.kind);
+                    take(shared, &event.kind);
                 }
+                shared.lose_calls(events.iter().filter_map(|event| lost_call(shared.node, &event.kind)));
             }
             Ok(FeedItem::Reset) => reconcile(&following.shared),
             Err(_closed) => {
@@ -65,11 +67,15 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
         EventKind::RegistrationAdded(binding) | EventKind::RegistrationChanged(binding) => {
             bound(shared, binding)
         }
-        EventKind::RegistrationRemoved(binding, _) => {
-            let id = id_of(binding);
-            let still_there =
-                shared.cluster.view().bindings.contains_key(&(id.tenant, id.number.clone(), id.key.clone()));
-            if !still_there {
+        EventKind::RegistrationRemoved(binding, reason) => {
+            let id = BindingId::of(binding);
+            let view = shared.cluster.view();
+            let there = view.bindings.get(&(id.tenant, id.number.clone(), id.key.clone()));
+            let flow = &binding.spec.flow;
+            if *reason == UnbindReason::ConnectionLost && there.is_none_or(|there| there.spec.flow != *flow) {
+                shared.close(flow);
+            }
+            if there.is_none() {
                 gone(shared, &id);
             }
         }
@@ -78,9 +84,6 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
                 tracing::warn!(call = %facts.id, "the log has a call of this node that nobody here knows: it is ended");
                 shared.end_in_log(facts.id);
             }
-        }
-        EventKind::CallEnded(facts, Cause::NodeLost) if facts.node == shared.node => {
-            shared.lose_call(facts.id);
         }
         EventKind::CallRinging(_)
         | EventKind::CallAnswered(_)
@@ -97,10 +100,16 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
     }
 }
 
+/// The call of this node that an event ended because its lease was over. There may be thousands of them in one entry.
+fn lost_call(node: NodeId, event: &EventKind) -> Option<CallId> {
+    let EventKind::CallEnded(facts, Cause::NodeLost) = event else { return None };
+    (facts.node == node).then_some(facts.id)
+}
+
 /// A binding in the log: it has an actor on the node that holds its flow, and on no other.
 fn bound(shared: &Arc<Shared>, binding: &Binding) {
     if binding.spec.flow.node != shared.node {
-        return gone(shared, &id_of(binding));
+        return gone(shared, &BindingId::of(binding));
     }
     let now = shared.now();
     let left_ms = binding.spec.expires.since_ms(now.cluster);
@@ -115,19 +124,12 @@ fn gone(shared: &Shared, id: &BindingId) {
     }
 }
 
-fn id_of(binding: &Binding) -> BindingId {
-    let spec = &binding.spec;
-    BindingId { tenant: spec.tenant, number: spec.number.clone(), key: spec.key.clone() }
-}
-
 /// Makes this node's actors those that the state wants.
 fn reconcile(shared: &Arc<Shared>) {
     // Before the view: a call that is recorded here is in it, or was ended without this node.
     let recorded = shared.recorded_calls();
     let state: Arc<State> = shared.cluster.view();
-    for call in recorded.into_iter().filter(|call| !state.calls.contains_key(call)) {
-        shared.lose_call(call);
-    }
+    shared.lose_calls(recorded.into_iter().filter(|call| !state.calls.contains_key(call)));
     for binding in state.bindings.values() {
         if binding.spec.flow.node == shared.node {
             bound(shared, binding);
@@ -136,6 +138,10 @@ fn reconcile(shared: &Arc<Shared>) {
     for id in shared.registration_ids() {
         let here = state.bindings.get(&(id.tenant, id.number.clone(), id.key.clone()));
         if here.is_none_or(|binding| binding.spec.flow.node != shared.node) {
+            // Why it is gone can't be known any more; a phone whose connection ends registers again.
+            if let Some(flow) = shared.registration_flow(&id).filter(|_| here.is_none()) {
+                shared.close(&flow);
+            }
             gone(shared, &id);
         }
     }
@@ -143,5 +149,33 @@ fn reconcile(shared: &Arc<Shared>) {
         if shared.call(call.id).is_none() {
             shared.end_in_log(call.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_state::event::CallFacts;
+    use tandem_state::{InteractionId, Party};
+
+    fn ended(id: u128, node: u64, cause: Cause) -> EventKind {
+        let party = || Party { number: "101".into(), name: String::new() };
+        let (id, interaction) = (CallId(id), InteractionId(id));
+        EventKind::CallEnded(
+            CallFacts { id, interaction, node: NodeId(node), from: party(), to: party() },
+            cause,
+        )
+    }
+
+    #[test]
+    fn of_the_calls_that_ended_with_a_node_this_nodes_are_lost_here() {
+        let events = [
+            ended(1, 1, Cause::NodeLost),
+            ended(2, 2, Cause::NodeLost),
+            ended(3, 1, Cause::NormalClearing),
+            ended(4, 1, Cause::NodeLost),
+        ];
+        let lost: Vec<CallId> = events.iter().filter_map(|event| lost_call(NodeId(1), event)).collect();
+        assert_eq!(lost, [CallId(1), CallId(4)]);
     }
 }

@@ -111,11 +111,13 @@ fn refuse(serving: &mut Serving, key: &ServerKey, message: &Message, user: &User
 }
 
 fn keep_refused(shared: Arc<Shared>, refused: RefusedCall) {
-    let command = Command::RefuseCall { node_epoch: shared.cluster.node_epoch(), refused };
+    let mut node_epoch = shared.cluster.node_epoch();
     tokio::spawn(async move {
         for _ in 0..REFUSED_TRIES_MAX {
-            if shared.propose(command.clone()).await.is_some() {
-                return;
+            let command = Command::RefuseCall { node_epoch, refused: refused.clone() };
+            if let Some(outcome) = shared.propose(command).await {
+                let Some(next) = outcome.err().as_ref().and_then(refusal::next_epoch) else { return };
+                node_epoch = next;
             }
             tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         }

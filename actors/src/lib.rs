@@ -19,6 +19,7 @@ mod media;
 mod node;
 mod peers;
 mod ports;
+mod proposal;
 mod register;
 mod shared;
 mod slot;

@@ -153,11 +153,6 @@ async fn commit(shared: &Shared, command: tandem_state::Command) -> Result<tande
     }
 }
 
-/// Which binding it is.
-pub(crate) fn id_of(Binding { spec, .. }: &Binding) -> BindingId {
-    BindingId { tenant: spec.tenant, number: spec.number.clone(), key: spec.key.clone() }
-}
-
 /// 200 with every binding of the address of record (RFC 3261 section 10.3 step 8).
 fn accepted(shared: &Shared, user: &User, request: &Message, granted: &[Granted]) -> Option<Message> {
     let view = shared.cluster.view();
@@ -165,7 +160,7 @@ fn accepted(shared: &Shared, user: &User, request: &Message, granted: &[Granted]
     let expires = |binding: &Binding| {
         let now_granted = granted.iter().find(|(id, _)| id.key == binding.spec.key);
         let granted = now_granted.map(|(_, seconds)| now.plus_ms(u64::from(*seconds) * 1_000));
-        granted.or_else(|| shared.exact_expiry(&id_of(binding))).unwrap_or(binding.spec.expires)
+        granted.or_else(|| shared.exact_expiry(&BindingId::of(binding))).unwrap_or(binding.spec.expires)
     };
     let bound = view.bindings_of(user.tenant, &user.party.number);
     let bindings: Vec<(Binding, ClusterTime)> = bound.map(|b| (b.clone(), expires(b))).collect();

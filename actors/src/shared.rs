@@ -1,7 +1,7 @@
 //! What all actors of a node share: handles to the cluster, the sockets and the media workers, and the registries that
 //! find the machine of a leg, call or binding.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -10,9 +10,9 @@ use bytes::Bytes;
 use ractor::ActorRef;
 use tandem_cluster::{Cluster, Lease};
 use tandem_sip::digest::NonceKey;
-use tandem_state::command::IdempotencyKey;
 use tandem_state::{
     Binding, CallId, Cause, ClusterTime, Command, Flow, LegId, NodeId, Outcome, Principal, TenantId,
+    Transport,
 };
 use tandem_switching::registration::BindingId;
 use tandem_switching::{Call, Machine, Now, Registration, call, registrar};
@@ -22,6 +22,7 @@ use tandem_transport::sip::SipTransport;
 use crate::endpoint::Order;
 use crate::ids::Ids;
 use crate::ports::{CallPorts, RegistrationPorts};
+use crate::proposal;
 use crate::slot::Slot;
 use crate::tenants::{Adopt, Child, hang_up_outputs};
 use crate::wire::{Tell, encode};
@@ -238,13 +239,22 @@ impl Shared {
         self.end_in_log(ports.call);
     }
 
-    /// The log ended a call without this node: its machine ends, nobody is told, and its media stops.
-    pub(crate) fn lose_call(&self, id: CallId) {
-        let Some(slot) = self.call(id) else { return };
-        tracing::warn!(call = %id, "the log has ended this call without this node: it is dropped");
-        metrics::counter!("tandem_calls_lost_total").increment(1);
-        self.order(Order::Abandon { legs: slot.machine().leg_ids().collect() });
-        slot.answer(call::Input::Lost);
+    /// The log ended calls without this node: their machines end, nobody is told, and their media stops. The endpoint is told
+    /// once, for it looks through all its transactions.
+    pub(crate) fn lose_calls(&self, ids: impl IntoIterator<Item = CallId>) {
+        let lost: Vec<Arc<Slot<Call>>> = ids.into_iter().filter_map(|id| self.call(id)).collect();
+        let mut legs = BTreeSet::new();
+        for call in lost.iter().map(|slot| slot.machine()) {
+            tracing::warn!(call = %call.id(), "the log has ended this call without this node: it is dropped");
+            metrics::counter!("tandem_calls_lost_total").increment(1);
+            legs.extend(call.leg_ids());
+        }
+        if !legs.is_empty() {
+            self.order(Order::Abandon { legs });
+        }
+        for slot in lost {
+            slot.answer(call::Input::Lost);
+        }
     }
 
     /// The calls that the log has, as far as their machines know.
@@ -280,7 +290,7 @@ impl Shared {
         expires_ms: u64,
     ) -> Arc<Slot<Registration>> {
         let spec = &binding.spec;
-        let id = BindingId { tenant: spec.tenant, number: spec.number.clone(), key: spec.key.clone() };
+        let id = BindingId::of(binding);
         let mut registry = write(&self.registrations);
         if let Some(entry) = registry.get_mut(&id).filter(|entry| !entry.slot.machine().is_finished()) {
             entry.flow = spec.flow.clone();
@@ -299,6 +309,11 @@ impl Shared {
 
     pub(crate) fn find_registration(&self, id: &BindingId) -> Option<Arc<Slot<Registration>>> {
         read(&self.registrations).get(id).map(|entry| Arc::clone(&entry.slot))
+    }
+
+    /// The way to the phone of a binding of this node.
+    pub(crate) fn registration_flow(&self, id: &BindingId) -> Option<Flow> {
+        read(&self.registrations).get(id).map(|entry| entry.flow.clone())
     }
 
     pub(crate) fn registration_ids(&self) -> Vec<BindingId> {
@@ -341,7 +356,11 @@ impl Shared {
 
     /// Proposes for this node; `None` when the outcome is not known.
     pub(crate) async fn propose(&self, command: Command) -> Option<Outcome> {
-        let (once, call) = (once(&command), call_of(&command));
+        let (once, call) = (proposal::once(&command), proposal::call_of(&command));
+        if once.is_some() && self.lease.epoch().is_none() {
+            // Between two leases it would be refused, and the refusal kept with the key of the next one.
+            return None;
+        }
         match self.cluster.propose(Principal::Node(self.node), once, command).await {
             Ok(committed) => Some(committed.outcome),
             Err(error) => {
@@ -376,6 +395,14 @@ impl Shared {
         })
     }
 
+    /// Ends a connection of this node whose bindings the log took for lost: its phone, to which it looks healthy, could not
+    /// be called by it until its next REGISTER, and now makes that at once.
+    pub(crate) fn close(&self, flow: &Flow) {
+        if flow.node == self.node && flow.transport != Transport::Udp {
+            self.transport.close(&crate::flow::path(flow));
+        }
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -396,22 +423,6 @@ impl Shared {
                 Err(error) => tracing::error!(%error, "the input of the panic could not be kept"),
             }
         });
-    }
-}
-
-/// A refused call has no row that would tell a repeat from the first: its id is the key under which it applies once.
-fn once(command: &Command) -> Option<IdempotencyKey> {
-    let Command::RefuseCall { refused, .. } = command else { return None };
-    Some(IdempotencyKey { key: format!("refused {}", refused.id), body_hash: [0; 32] })
-}
-
-/// Which call a command is about, for the log's reader.
-fn call_of(command: &Command) -> Option<CallId> {
-    match command {
-        Command::CreateCall { call, .. } => Some(call.id),
-        Command::Checkpoint { call, .. } | Command::EndCall { call, .. } => Some(*call),
-        Command::RefuseCall { refused, .. } => Some(refused.id),
-        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tandem_cluster::Cluster;
 use tokio::sync::{Semaphore, watch};
 
+use crate::audits::Audits;
 use crate::liveness::Liveness;
 use crate::switch::Switch;
 
@@ -55,6 +56,7 @@ pub struct Api {
     pub(crate) limits: Limits,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) liveness: Arc<Liveness>,
+    pub(crate) audits: Arc<Audits>,
     stopping: Arc<watch::Sender<bool>>,
 }
 
@@ -69,6 +71,7 @@ impl Api {
         crate::metrics::describe();
         Api {
             liveness: Arc::default(),
+            audits: Arc::default(),
             streams: Arc::new(Semaphore::new(limits.streams_max)),
             stopping: Arc::new(watch::Sender::new(false)),
             cluster,

@@ -8,6 +8,7 @@
 
 mod answer;
 mod api;
+mod audits;
 mod change;
 pub mod file;
 mod freshness;

@@ -21,7 +21,7 @@ pub(crate) struct Liveness {
 /// How the members are.
 #[derive(Debug)]
 pub(crate) struct Members {
-    /// Those that don't answer.
+    /// Those without a lease; before leases are in force, those that don't answer.
     pub(crate) down: BTreeSet<NodeId>,
 }
 

@@ -17,6 +17,11 @@ pub(crate) fn describe() {
         "tandem_api_streams_cut_total",
         "Event streams ended because their reader was too slow"
     );
+    describe_gauge!("tandem_api_audits", "Hang-ups under way or waiting to be written into the audit");
+    describe_counter!(
+        "tandem_api_audits_refused_total",
+        "Hang-ups refused because too many others wait to be written into the audit"
+    );
     describe_gauge!("tandem_api_streams", "Event streams open on this node");
     describe_gauge!("tandem_state_position", "The log position that this node has applied");
     describe_gauge!("tandem_state_calls", "Calls up in the cluster");
@@ -24,7 +29,10 @@ pub(crate) fn describe() {
     describe_gauge!("tandem_node_calls", "Calls that this node owns");
     describe_gauge!("tandem_node_registrations", "Registrations whose way to the phone this node holds");
     describe_gauge!("tandem_quorum", "1 while a quorum of nodes answers");
-    describe_gauge!("tandem_members_down", "Members that don't answer this node");
+    describe_gauge!(
+        "tandem_members_down",
+        "Members without a lease (before leases are in force: that don't answer this node)"
+    );
     describe_gauge!("tandem_ready", "1 while this node may take calls");
 }
 
@@ -44,6 +52,7 @@ pub(crate) async fn refresh(api: &Api) {
     gauge!("tandem_quorum").set(u32::from(quorum));
     gauge!("tandem_members_down").set(whole(members.down.len()));
     gauge!("tandem_ready").set(u32::from(quorum && api.switch.readiness().is_ok()));
+    gauge!("tandem_api_audits").set(whole(api.audits.taken()));
     let open = api.limits.streams_max.saturating_sub(api.streams.available_permits());
     gauge!("tandem_api_streams").set(whole(open));
     api.switch.refresh_gauges();

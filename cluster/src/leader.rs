@@ -4,6 +4,7 @@
 //! Whether it leads is decided by Raft when an entry is written, never by looking at a metric: those only tell whom
 //! to ask first.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,28 +49,49 @@ pub(crate) async fn gather(node: Arc<Node>, mut lanes: Lanes) {
     let flights = Flights::new();
     let mut step_tried: Option<Instant> = None;
     let mut waiting = Gathered::default();
-    while let Some((flight, gathered)) = next_entry(&flights, &mut waiting, &mut lanes).await {
-        let Gathered { mut proposals, told, .. } = gathered;
-        // A renewal does not wait until others were asked for the time.
+    while let Some((flight, mut gathered)) = next_entry(&flights, &mut waiting, &mut lanes).await {
         let may_ask = flight.is_some() && step_tried.is_none_or(|at| at.elapsed() > STEP_PAUSE);
         if may_ask && node.shared.missing_ms() > STEP_MS {
-            let step = step_time(&node).await;
+            let mut asked = std::pin::pin!(step_time(&node));
+            let step = loop {
+                match beside_leases(asked.as_mut(), &mut lanes.leases).await {
+                    ControlFlow::Continue(of_leases) => write(&node, None, of_leases).await,
+                    ControlFlow::Break(step) => break step,
+                }
+            };
             step_tried = step.is_none().then(Instant::now);
-            proposals.splice(0..0, step);
+            gathered.proposals.splice(0..0, step);
         }
-        metrics::histogram!("tandem_raft_entry_proposals").record(proposals.len() as f64);
-        let batch = LogBatch(Arc::new(Batch { stamp: node.shared.stamp(), proposals }));
-        let (responder, written) = ProgressResponder::complete_only();
-        // Entries enter the log in the order of their stamps; their ends are waited for beside.
-        let sent = node.raft().client_write_ff(batch, Some(responder)).await;
-        tokio::spawn(async move {
-            let result = if sent.is_ok() { end_of(written).await } else { Err(NotLeader { leader: None }) };
-            for tell in told {
-                let _ = tell.send(result);
-            }
-            drop(flight);
-        });
+        write(&node, flight, gathered).await;
     }
+}
+
+/// A renewal does not wait until others were asked for the time: whichever is there first, commands about leases or the
+/// answer.
+async fn beside_leases<T>(
+    answer: impl Future<Output = T>,
+    leases: &mut mpsc::Receiver<Submission>,
+) -> ControlFlow<T, Gathered> {
+    tokio::select! {
+        biased;
+        Some(first) = leases.recv() => ControlFlow::Continue(Gathered::of_leases(first, leases)),
+        answer = answer => ControlFlow::Break(answer),
+    }
+}
+
+/// Puts an entry into the log. Entries enter it in the order of their stamps; their ends are waited for beside.
+async fn write(node: &Node, flight: Option<Flight>, Gathered { proposals, told, .. }: Gathered) {
+    metrics::histogram!("tandem_raft_entry_proposals").record(proposals.len() as f64);
+    let batch = LogBatch(Arc::new(Batch { stamp: node.shared.stamp(), proposals }));
+    let (responder, written) = ProgressResponder::complete_only();
+    let sent = node.raft().client_write_ff(batch, Some(responder)).await;
+    tokio::spawn(async move {
+        let result = if sent.is_ok() { end_of(written).await } else { Err(NotLeader { leader: None }) };
+        for tell in told {
+            let _ = tell.send(result);
+        }
+        drop(flight);
+    });
 }
 
 /// What goes into the next entry.
@@ -81,6 +103,14 @@ struct Gathered {
 }
 
 impl Gathered {
+    /// What waits in the lane of leases.
+    fn of_leases(first: Submission, leases: &mut mpsc::Receiver<Submission>) -> Gathered {
+        let mut gathered = Gathered::default();
+        gathered.add(first);
+        gathered.fill(leases);
+        gathered
+    }
+
     fn add(&mut self, submission: Submission) {
         self.bytes += submission.proposals.iter().map(weight).sum::<usize>();
         self.proposals.extend(submission.proposals);
@@ -107,12 +137,7 @@ async fn next_entry(
 ) -> Option<(Option<Flight>, Gathered)> {
     tokio::select! {
         biased;
-        Some(first) = lanes.leases.recv() => {
-            let mut gathered = Gathered::default();
-            gathered.add(first);
-            gathered.fill(&mut lanes.leases);
-            Some((None, gathered))
-        }
+        Some(first) = lanes.leases.recv() => Some((None, Gathered::of_leases(first, &mut lanes.leases))),
         flight = depart(flights, waiting, &mut lanes.submissions) => Some((Some(flight?), std::mem::take(waiting))),
     }
 }
@@ -152,12 +177,12 @@ async fn end_of(written: Written) -> Result<(), NotLeader> {
     }
 }
 
-/// About how many bytes a proposal takes.
+/// About how many bytes a proposal takes. The most frequent ones are small and not measured.
 fn weight(proposal: &Proposal) -> usize {
-    match proposal.command {
-        Command::Tick | Command::StepTime { .. } | Command::Renew { .. } => 64,
-        _ => postcard::experimental::serialized_size(proposal).unwrap_or(ENTRY_BYTES_MAX),
+    if matches!(proposal.command, Command::Tick | Command::StepTime { .. } | Command::Renew { .. }) {
+        return 64;
     }
+    postcard::experimental::serialized_size(proposal).unwrap_or(ENTRY_BYTES_MAX)
 }
 
 /// Cluster time is far behind this node's clock: is it, by the median of a quorum?
@@ -239,4 +264,37 @@ fn raise_rules(node: &Arc<Node>, raised: &mut Option<Instant>) {
     let node = Arc::clone(node);
     let raise = Command::RaiseApplyVersion { to };
     tokio::spawn(async move { node.propose(Principal::Node(node.id()), None, raise).await });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_state::{Incarnation, NodeEpoch, Origin};
+
+    fn renewal(seq: u64) -> Submission {
+        let origin = Origin { node: NodeId(1), incarnation: Incarnation(1), seq, low_water: 0 };
+        let command = Command::Renew { node_epoch: NodeEpoch(1), attempt: seq, lease_ms: 1_800 };
+        let proposal = Proposal { origin, principal: Principal::Node(NodeId(1)), idempotency: None, command };
+        Submission { proposals: vec![proposal], told: oneshot::channel().0 }
+    }
+
+    #[tokio::test]
+    async fn renewals_go_while_others_are_asked_for_the_time() {
+        let (lane, mut leases) = mpsc::channel(8);
+        let (answer, asked) = oneshot::channel::<u8>();
+        let mut asked = std::pin::pin!(asked);
+        for expected in [1, 2] {
+            for seq in 1..=expected {
+                lane.try_send(renewal(seq)).unwrap();
+            }
+            let ControlFlow::Continue(gathered) = beside_leases(asked.as_mut(), &mut leases).await else {
+                panic!("nobody has answered");
+            };
+            assert_eq!(gathered.proposals.len() as u64, expected);
+        }
+        answer.send(7).unwrap();
+        lane.try_send(renewal(3)).unwrap();
+        assert!(matches!(beside_leases(asked.as_mut(), &mut leases).await, ControlFlow::Continue(_)));
+        assert!(matches!(beside_leases(asked.as_mut(), &mut leases).await, ControlFlow::Break(Ok(7))));
+    }
 }

@@ -16,10 +16,15 @@ pub const LEASE_MS_MAX: u64 = 60_000;
 pub const FIRST_LEASE_MS: u64 = 5_000;
 /// API tokens.
 pub const TOKENS_MAX: usize = 10_000;
-/// Idempotency keys kept at once.
+/// Idempotency keys of API clients kept at once (before the third rules: of nodes too).
 pub const KEYS_MAX: usize = 100_000;
 /// How long an idempotency key is kept.
 pub const KEY_KEPT_MS: u64 = 24 * 3600 * 1000;
+/// Keys of nodes for what they do by themselves. Not less than [`KEYS_MAX`], as all of those kept when the third rules come
+/// into force may be of nodes.
+pub const NODE_KEYS_MAX: usize = 100_000;
+/// How long such a key is kept: longer than its node goes on repeating the command.
+pub const NODE_KEY_KEPT_MS: u64 = 600 * 1000;
 /// Changes in one `Configure`.
 pub const CHANGES_MAX: usize = 65_536;
 /// Rows that one `Tick` removes at most; the next one goes on.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ConfigChange;
 use crate::ids::*;
 use crate::records::*;
-use crate::tables::{FIRST_APPLY_VERSION, LEASES_APPLY_VERSION, SALVAGE_APPLY_VERSION};
+use crate::tables::{FIRST_APPLY_VERSION, LEASES_APPLY_VERSION, THIRD_APPLY_VERSION};
 
 /// One Raft log entry: proposals gathered by the leader, stamped once with cluster time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,14 +204,26 @@ impl Command {
             Command::Tick | Command::EndCall { .. } | Command::RefuseCall { .. } => false,
             Command::Checkpoint { change, .. } => change.note != Some(CallNote::Ringing),
             Command::Unbind { reason, .. } => *reason == UnbindReason::Unregistered,
-            _ => true,
+            Command::StepTime { .. }
+            | Command::RaiseApplyVersion { .. }
+            | Command::NodeStarted { .. }
+            | Command::NodeRemoved { .. }
+            | Command::Configure { .. }
+            | Command::PutToken { .. }
+            | Command::RemoveToken { .. }
+            | Command::Bind { .. }
+            | Command::CreateCall { .. }
+            | Command::Renew { .. }
+            | Command::ExpireLease { .. }
+            | Command::EndLease { .. }
+            | Command::Audit { .. } => true,
         }
     }
 
     /// The rules that must be in force for it; all commands of the first release need the first ones.
     pub fn needs(&self) -> u16 {
         match self {
-            Command::Salvage { .. } => SALVAGE_APPLY_VERSION,
+            Command::Salvage { .. } => THIRD_APPLY_VERSION,
             Command::Audit { .. } => LEASES_APPLY_VERSION,
             _ if self.is_of_leases() => LEASES_APPLY_VERSION,
             _ => FIRST_APPLY_VERSION,

@@ -42,7 +42,8 @@ impl State {
         holds(1, rebuilt.by_name == self.by_name, || "tenants by name".to_owned())?;
         holds(1, rebuilt.usage == self.usage, || format!("{:?} for {:?}", self.usage, rebuilt.usage))?;
         holds(1, rebuilt.expiries == self.expiries, || "bindings by expiry".to_owned())?;
-        holds(1, rebuilt.key_expiries == self.key_expiries, || "keys by expiry".to_owned())
+        holds(1, rebuilt.key_expiries == self.key_expiries, || "keys by expiry".to_owned())?;
+        holds(1, rebuilt.node_keys == self.node_keys, || format!("{} keys of nodes", self.node_keys))
     }
 
     /// 2: no two tenants share a name or domain, no two nodes a name; tenant ids are not ahead of their count.
@@ -143,7 +144,9 @@ impl State {
         holds(9, self.nodes.len() <= NODES_MAX, || "nodes".to_owned())?;
         holds(9, self.windows.len() <= WINDOWS_MAX, || "windows".to_owned())?;
         holds(9, self.tokens.len() <= TOKENS_MAX, || "tokens".to_owned())?;
-        holds(9, self.idempotency.len() <= KEYS_MAX, || "idempotency keys".to_owned())?;
+        let clients = self.idempotency.len().saturating_sub(self.node_keys);
+        holds(9, clients <= KEYS_MAX, || "idempotency keys".to_owned())?;
+        holds(9, self.node_keys <= NODE_KEYS_MAX, || "idempotency keys of nodes".to_owned())?;
         for (id, call) in &self.calls {
             let attempts = call.attempts.keys().all(|number| (1..=ATTEMPTS_MAX).contains(number));
             holds(9, attempts && call.legs.len() <= LEGS_MAX, || format!("call {id}"))?;

@@ -141,4 +141,14 @@ pub enum Refusal {
         /// Its last renewal.
         last_renewal: u64,
     },
+    /// A release that can't follow the rules in force.
+    #[error(
+        "apply version {in_force} is in force, and this release follows {newest} at most: install a newer one"
+    )]
+    TooOld {
+        /// What holds.
+        in_force: u16,
+        /// What the starting node can follow.
+        newest: u16,
+    },
 }

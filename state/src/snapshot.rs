@@ -28,6 +28,9 @@ pub enum SnapshotError {
     /// Written by a later release.
     #[error("snapshot layout {0} is newer than this release knows")]
     UnknownLayout(u16),
+    /// Of rules that only a later release knows.
+    #[error("the snapshot is of apply version {0}, which is newer than this release knows")]
+    UnknownRules(u16),
     /// Its bytes make no sense.
     #[error("the snapshot is damaged: {0}")]
     Damaged(String),
@@ -130,6 +133,9 @@ fn decode_with<'a, L: Deserialize<'a>>(
         return Err(damaged(format!("{} bytes follow the state", rest.len())));
     }
     let mut state = into_state(layout);
+    if !state.knows_its_rules() {
+        return Err(SnapshotError::UnknownRules(state.apply_version));
+    }
     state.rebuild_derived();
     state.check_invariants().map_err(|broken| damaged(broken.to_string()))?;
     Ok(state)
@@ -192,6 +198,16 @@ mod tests {
         assert_eq!(read, state);
         assert_eq!(read.encode_snapshot(), bytes);
         assert_eq!(&bytes[10..42], state.hash());
+    }
+
+    #[test]
+    fn a_snapshot_of_rules_that_this_release_does_not_know_is_refused() {
+        let mut state = leased();
+        state.apply_version = crate::tables::NEWEST_APPLY_VERSION;
+        assert_eq!(State::decode_snapshot(&state.encode_snapshot()), Ok(state.clone()));
+        state.apply_version += 1;
+        let refused = Err(SnapshotError::UnknownRules(state.apply_version));
+        assert_eq!(State::decode_snapshot(&state.encode_snapshot()), refused);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod derived;
 
+pub(crate) use derived::is_of_node;
+
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +20,11 @@ pub type BindingRow = (TenantId, String, BindingKey);
 pub const FIRST_APPLY_VERSION: u16 = 1;
 /// The rules since which nodes hold leases.
 pub const LEASES_APPLY_VERSION: u16 = 2;
-/// The rules since which CDRs of lost nodes can be taken over.
-pub const SALVAGE_APPLY_VERSION: u16 = 3;
+/// The rules since which renewals say how far a node's disk is, the cluster key can be changed, CDRs of lost nodes can be taken
+/// over, keys of nodes are bounded by themselves, and no release starts that can't follow the rules in force.
+pub const THIRD_APPLY_VERSION: u16 = 3;
 /// The newest rules of this release.
-pub const NEWEST_APPLY_VERSION: u16 = SALVAGE_APPLY_VERSION;
+pub const NEWEST_APPLY_VERSION: u16 = THIRD_APPLY_VERSION;
 
 /// Everything that the cluster agrees on, as of one log position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub struct State {
     pub legs: OrdMap<LegId, LegRecord>,
     /// Outcomes per node, so that a retried command applies once.
     pub windows: OrdMap<NodeId, Window>,
-    /// Idempotency keys of the API, 24 h.
+    /// Idempotency keys: of API clients for 24 h, of nodes for ten minutes (third rules).
     pub idempotency: OrdMap<(crate::Principal, String), KeptReply>,
     /// Heads of the archive's streams.
     pub streams: OrdMap<Stream, StreamHead>,
@@ -68,6 +71,8 @@ pub struct State {
     pub expiries: OrdMap<(ClusterTime, TenantId, String, BindingKey), ()>,
     /// Derived: idempotency keys by expiry, for `Tick`.
     pub key_expiries: OrdMap<(ClusterTime, crate::Principal, String), ()>,
+    /// Derived: how many of the idempotency keys are of nodes.
+    pub node_keys: usize,
 }
 
 /// What a tenant uses now.
@@ -127,11 +132,17 @@ impl Default for State {
             usage: OrdMap::new(),
             expiries: OrdMap::new(),
             key_expiries: OrdMap::new(),
+            node_keys: 0,
         }
     }
 }
 
 impl State {
+    /// Whether this release knows the rules in force. One that does not would come to another state than the others.
+    pub fn knows_its_rules(&self) -> bool {
+        self.apply_version <= NEWEST_APPLY_VERSION
+    }
+
     /// Whether nodes act under leases. Before that a node counts as holding its own.
     pub fn has_leases(&self) -> bool {
         self.apply_version >= LEASES_APPLY_VERSION
@@ -147,6 +158,11 @@ impl State {
     pub fn tenant_by_name(&self, name: &str) -> Option<(TenantId, &TenantConfig)> {
         let id = *self.by_name.get(name)?;
         Some((id, self.tenants.get(&id)?))
+    }
+
+    /// Whether keys of nodes are bounded by themselves, and a node may be too old to start.
+    pub(crate) fn has_third_rules(&self) -> bool {
+        self.apply_version >= THIRD_APPLY_VERSION
     }
 
     /// An extension of a tenant.

@@ -28,9 +28,9 @@ fn matches_golden(name: &str, bytes: &[u8]) {
     assert!(golden == bytes, "{name} differs:\n{}", String::from_utf8_lossy(bytes));
 }
 
-/// The log entries of a version of the rules, one JSON object a line.
-fn entries(version: u16) -> Vec<Batch> {
-    let text = fs::read_to_string(path(&format!("log-v{version}.jsonl"))).unwrap();
+/// The log entries of a story, one JSON object a line.
+fn entries(story: &str) -> Vec<Batch> {
+    let text = fs::read_to_string(path(&format!("log-{story}.jsonl"))).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -39,45 +39,43 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Applies the entries at positions from 1.
-fn replayed(version: u16) -> (State, String) {
-    let (mut state, mut story) = (State::default(), String::new());
-    for (entry, position) in entries(version).iter().zip(1..) {
+fn replayed(story: &str) -> (State, String) {
+    let (mut state, mut told) = (State::default(), String::new());
+    for (entry, position) in entries(story).iter().zip(1..) {
         let applied = state.apply(position, entry);
         for outcome in &applied.outcomes {
             match outcome {
-                Ok(reply) => writeln!(story, "{position} ok {reply:?}").unwrap(),
-                Err(refusal) => writeln!(story, "{position} refused: {refusal}").unwrap(),
+                Ok(reply) => writeln!(told, "{position} ok {reply:?}").unwrap(),
+                Err(refusal) => writeln!(told, "{position} refused: {refusal}").unwrap(),
             }
         }
         for event in &applied.events {
-            writeln!(story, "{position}   event {} {}", event.id, event.kind.name()).unwrap();
+            writeln!(told, "{position}   event {} {}", event.id, event.kind.name()).unwrap();
         }
-        writeln!(story, "{position}   hash {}", hex(&state.hash())).unwrap();
+        writeln!(told, "{position}   hash {}", hex(&state.hash())).unwrap();
     }
     for (stream, head) in &state.streams {
-        writeln!(story, "{stream:?}: {} records, chain {}", head.count, hex(&head.chain)).unwrap();
+        writeln!(told, "{stream:?}: {} records, chain {}", head.count, hex(&head.chain)).unwrap();
     }
-    (state, story)
+    (state, told)
 }
 
-/// The rules that have been released, or will be.
-const VERSIONS: [u16; 3] = [1, 2, 3];
-/// The layout of snapshots under the rules of each version.
-const LAYOUTS: [u8; 3] = [1, 2, 2];
+/// Stories under the rules that have been released, or will be, and the layout of snapshots at their end.
+const STORIES: [(&str, u8); 5] = [("v1", 1), ("v2", 2), ("v3", 3), ("v3-keys", 3), ("v3-salvage", 3)];
 
 #[test]
-fn the_entries_of_each_version_give_what_they_gave() {
-    for version in VERSIONS {
-        let (_, story) = replayed(version);
-        matches_golden(&format!("replay-v{version}.txt"), story.as_bytes());
+fn the_entries_of_each_story_give_what_they_gave() {
+    for (story, _) in STORIES {
+        let (_, told) = replayed(story);
+        matches_golden(&format!("replay-{story}.txt"), told.as_bytes());
     }
 }
 
 #[test]
-fn a_snapshot_of_each_version_is_read_and_written_as_it_was() {
-    for (version, layout) in VERSIONS.into_iter().zip(LAYOUTS) {
-        let (state, _) = replayed(version);
-        let name = format!("snapshot-v{version}.bin");
+fn a_snapshot_of_each_story_is_read_and_written_as_it_was() {
+    for (story, layout) in STORIES {
+        let (state, _) = replayed(story);
+        let name = format!("snapshot-{story}.bin");
         matches_golden(&name, &state.encode_snapshot());
         let golden = fs::read(path(&name)).unwrap();
         assert_eq!(golden[9], layout, "the layout of the rules in force");
@@ -86,9 +84,9 @@ fn a_snapshot_of_each_version_is_read_and_written_as_it_was() {
 }
 
 #[test]
-fn log_entries_of_each_version_are_encoded_as_they_were() {
-    for version in VERSIONS {
-        let (entries, name) = (entries(version), format!("log-v{version}.bin"));
+fn log_entries_of_each_story_are_encoded_as_they_were() {
+    for (story, _) in STORIES {
+        let (entries, name) = (entries(story), format!("log-{story}.bin"));
         matches_golden(&name, &postcard::to_stdvec(&entries).unwrap());
         let golden = fs::read(path(&name)).unwrap();
         assert_eq!(postcard::from_bytes::<Vec<Batch>>(&golden), Ok(entries));
@@ -105,8 +103,25 @@ fn the_entries_of_the_second_rules_cover_every_command_of_theirs() {
 
 #[test]
 fn the_entries_of_the_third_rules_cover_every_command_of_theirs() {
-    let text = fs::read_to_string(path("log-v3.jsonl")).unwrap();
-    assert!(text.contains("\"Salvage\""));
+    let texts =
+        ["v3", "v3-salvage"].map(|story| fs::read_to_string(path(&format!("log-{story}.jsonl"))).unwrap());
+    for name in ["RenewMarked", "UseClusterKey", "Salvage"] {
+        assert!(
+            texts.iter().any(|text| text.contains(&format!("\"{name}\""))),
+            "{name} is in no log of theirs"
+        );
+    }
+}
+
+#[test]
+fn the_entries_of_the_third_rules_meet_what_is_new_in_them() {
+    let told = fs::read_to_string(path("replay-v3-keys.txt")).unwrap();
+    assert!(
+        told.contains("refused: apply version 3 is in force, and this release follows 2 at most"),
+        "{told}"
+    );
+    let (state, _) = replayed("v3-keys");
+    assert_eq!((state.node_keys, state.idempotency.len()), (1, 2));
 }
 
 #[test]

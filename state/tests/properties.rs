@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use tandem_state::archive::{Stream, StreamHead};
 use tandem_state::command::IdempotencyKey;
 use tandem_state::config::*;
+use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::*;
 
 // Small pools, so that commands meet each other; now and then something out of all bounds.
@@ -49,7 +50,7 @@ fn party() -> impl Strategy<Value = Party> {
 }
 
 fn node() -> impl Strategy<Value = NodeRecord> {
-    (node_id(), 1u64..3, text(), 0u16..3).prop_map(|(id, incarnation, site, apply_version)| NodeRecord {
+    (node_id(), 1u64..3, text(), 0u16..4).prop_map(|(id, incarnation, site, apply_version)| NodeRecord {
         id,
         name: format!("n{id}"),
         site: if site.is_empty() { "east".into() } else { site },
@@ -320,26 +321,26 @@ fn aimed(mut command: Command, by: NodeId, incarnation: Incarnation) -> Command 
 /// A log that begins with two nodes and two tenants, so that what follows has something to work on.
 fn log() -> impl Strategy<Value = Vec<Batch>> {
     let entry = (0u64..150_000, vec(proposal(), 1..5));
-    (vec(entry, 1..60), any::<bool>()).prop_map(|(entries, leases)| {
+    (vec(entry, 1..60), 1u16..=NEWEST_APPLY_VERSION).prop_map(|(entries, rules)| {
         let entries =
             entries.into_iter().map(|(stamp, proposals)| Batch { stamp: ClusterTime(stamp), proposals });
-        std::iter::once(genesis()).chain(leases.then(leases_begin)).chain(entries).collect()
+        std::iter::once(genesis()).chain((rules > 1).then(|| rules_raised(rules))).chain(entries).collect()
     })
 }
 
-/// Every node says that it can follow the rules of leases, and they are put in force.
-fn leases_begin() -> Batch {
+/// Every node says that it can follow these rules, and they are put in force.
+fn rules_raised(to: u16) -> Batch {
     let first = genesis().proposals.into_iter();
     let mut proposals: Vec<Proposal> =
         first.filter(|proposal| matches!(proposal.command, Command::NodeStarted { .. })).collect();
     for (proposal, seq) in proposals.iter_mut().zip(2000..) {
         proposal.origin.seq = seq;
         if let Command::NodeStarted { node } = &mut proposal.command {
-            node.apply_version = 2;
+            node.apply_version = to;
         }
     }
     let mut raise = proposals[0].clone();
-    (raise.origin.seq, raise.command) = (2100, Command::RaiseApplyVersion { to: 2 });
+    (raise.origin.seq, raise.command) = (2100, Command::RaiseApplyVersion { to });
     proposals.push(raise);
     Batch { stamp: ClusterTime(1500), proposals }
 }

@@ -1,6 +1,6 @@
 //! One table from causes to what a phone hears and what is counted.
 
-use tandem_state::{Cause, Refusal};
+use tandem_state::{Cause, NodeEpoch, Refusal};
 
 /// What a phone is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,8 +141,17 @@ pub fn cause_of_refusal(refusal: &Refusal) -> Cause {
         | Refusal::Invalid { .. }
         | Refusal::KeyReused
         | Refusal::StaleAttempt { .. }
-        | Refusal::LeaseRenewed { .. } => Cause::Internal,
+        | Refusal::LeaseRenewed { .. }
+        | Refusal::TooOld { .. } => Cause::Internal,
     }
+}
+
+/// The epoch under which a node may propose once more what was refused only because its lease had ended.
+pub fn next_epoch(refusal: &Refusal) -> Option<NodeEpoch> {
+    let (Refusal::StaleNodeEpoch { current: epoch } | Refusal::NoLease { epoch }) = refusal else {
+        return None;
+    };
+    Some(*epoch)
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //!
 //! The log holds a coarse expiry only; this machine is what makes a phone that went away disappear in time.
 
-use tandem_state::{BindingKey, Command, NodeEpoch, Refusal, Reply, Revision, TenantId, UnbindReason};
+use tandem_state::{
+    Binding, BindingKey, Command, NodeEpoch, Refusal, Reply, Revision, TenantId, UnbindReason,
+};
 
 use crate::machine::{Machine, Now};
 
@@ -18,6 +20,13 @@ pub struct BindingId {
     pub number: String,
     /// Which of its bindings.
     pub key: BindingKey,
+}
+
+impl BindingId {
+    /// That of a binding.
+    pub fn of(Binding { spec, .. }: &Binding) -> BindingId {
+        BindingId { tenant: spec.tenant, number: spec.number.clone(), key: spec.key.clone() }
+    }
 }
 
 /// What can happen to a binding.

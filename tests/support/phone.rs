@@ -435,13 +435,26 @@ impl Phone {
         if !call.leg.caller {
             self.acknowledged(call);
         }
+        let answer = self.bye(call);
+        assert_eq!(answer.status(), Some(200), "{}", answer.start);
+    }
+
+    /// Sends BYE; the final answer to it.
+    #[track_caller]
+    pub fn bye(&mut self, call: &mut Call) -> Message {
         let mut bye = call.leg.request("BYE");
         bye.headers.insert(0, ("Via".into(), self.via()));
         self.send(&bye);
-        let answer = self
-            .next(SOON, |m| of(m, &bye) && m.status().is_some_and(|s| s >= 200))
-            .expect("an answer to BYE");
-        assert_eq!(answer.status(), Some(200), "{}", answer.start);
+        let answer = self.next(SOON, |m| of(m, &bye) && m.status().is_some_and(|s| s >= 200));
+        answer.expect("an answer to BYE")
+    }
+
+    /// Waits until the switch has closed this phone's connection.
+    pub fn sees_its_connection_closed(&mut self, within: Duration) -> bool {
+        let Line::Tcp(stream, _) = &mut self.line else { return false };
+        stream.set_read_timeout(Some(within)).expect("a timeout");
+        // What still comes before the end is of no interest here.
+        std::io::copy(stream, &mut std::io::sink()).is_ok()
     }
 
     /// Waits for the other side's BYE and answers it.

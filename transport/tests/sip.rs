@@ -146,6 +146,8 @@ async fn a_connection_of_ours_carries_what_was_sent_before_it_was_open() {
     assert_eq!(buffer, OPTIONS);
     stream.write_all(OPTIONS).await.expect("written");
     assert_eq!(message(&mut incoming).await, (path, Bytes::from_static(OPTIONS)));
+    transport.close(&Path { remote: path.local, ..path });
+    transport.send(&path, Bytes::from_static(OPTIONS)).expect("another path's end is not this one's");
     transport.close(&path);
     assert!(matches!(next(&mut incoming).await, Incoming::Closed { reason: CloseReason::ByUs, .. }));
 }

@@ -8,6 +8,7 @@ use tandem_state::{Call, CallId, State, TenantId};
 use super::Shared;
 use crate::answer::{Answer, Gone};
 use crate::api::Api;
+use crate::audits::Writing;
 use crate::change::{Removal, audit};
 use crate::freshness::Freshness;
 use crate::page::{List, PageQuery};
@@ -86,21 +87,30 @@ pub(crate) async fn hangup(
 
 async fn hang_up(api: &Api, session: &Session, tenant: Option<TenantId>, id: &str) -> Result<Gone, Problem> {
     let call = find(&session.view, tenant, id)?.id;
+    let place = api.audits.place().ok_or_else(|| {
+        Problem::unavailable(
+            "too many hang-ups are under way or wait to be written into the audit: is there a quorum?",
+        )
+    })?;
     tracing::info!(%call, token = session.token_id, "hang-up ordered");
     api.switch.hangup(call, session.principal()).await?;
-    tokio::spawn(keep_in_audit(api.clone(), session.clone(), call));
+    if let Some(writing) = place.done(&session.token_id, call) {
+        tokio::spawn(keep_in_audit(api.clone(), session.clone(), call, writing));
+    }
     Ok(Gone { position: session.view.position })
 }
 
-/// The call is ended whether or not there is a quorum; that it was, is told to the log until that has it.
-async fn keep_in_audit(api: Api, session: Session, call: CallId) {
+/// The call is ended whether or not there is a quorum. That it was is told to the log until that has it, some minutes at
+/// most and no longer than this process runs: a hang-up in a longer outage is in this node's own log alone.
+async fn keep_in_audit(api: Api, session: Session, call: CallId, writing: Writing) {
     for _ in 0..AUDIT_TRIES_MAX {
         match audit(&api, &session, format!("hang up call {call}")).await {
-            Ok(()) => return,
+            Ok(()) => return drop(writing),
             Err(problem) => tracing::warn!(%call, ?problem, "a hang-up is not in the audit yet"),
         }
         tokio::time::sleep(AUDIT_PAUSE).await;
     }
+    tracing::error!(%call, token = session.token_id, "a hang-up never came into the audit");
 }
 
 /// How often a hang-up is told to the audit ...

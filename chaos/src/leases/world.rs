@@ -1,8 +1,11 @@
 //! The loop: happenings in real time, seen by each node on its own clock.
 
+mod checks;
+mod faults;
+
 use std::collections::BTreeMap;
 
-use tandem_state::lease::{Belief, Standing};
+use tandem_state::lease::Standing;
 use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{
     Applied, Batch, ClusterTime, Command, EventKind, Incarnation, LeaseEnd, NodeEpoch, NodeId, NodeRecord,
@@ -347,113 +350,6 @@ impl World {
         let (low, high) = if self.options.faults == Faults::Elections { (20, 700) } else { (20, 1_500) };
         self.after(low, high, Happening::Elect(self.term));
     }
-
-    // ---- what goes wrong ----
-
-    fn fault(&mut self) {
-        if self.is_peace() {
-            return;
-        }
-        let (low, high) = match self.options.faults {
-            Faults::Elections => {
-                self.depose();
-                (1_500, 4_000)
-            }
-            Faults::All => {
-                self.any_fault();
-                (200, 2_500)
-            }
-        };
-        self.after(low, high, Happening::Fault);
-    }
-
-    fn any_fault(&mut self) {
-        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
-        let Some(id) = self.random.pick(&ids).copied() else { return };
-        let now_ms = self.now_ms;
-        match self.random.between(0, 9) {
-            0 => self.crash(id),
-            1 => self.say_goodbye(id),
-            2..=4 => self.depose(),
-            5 | 6 => {
-                let until = now_ms + self.random.between(200, 5_000);
-                self.node(id).paused_until_ms = until;
-                if self.leader == Some(id) && self.random.chance(700) {
-                    self.depose();
-                }
-            }
-            _ => {
-                let until = now_ms + self.random.between(500, 6_000);
-                self.node(id).slow_until_ms = until;
-            }
-        }
-    }
-
-    fn crash(&mut self, id: NodeId) {
-        (self.node(id).up, self.node(id).held) = (false, false);
-        if self.leader == Some(id) {
-            self.depose();
-        }
-        self.after(50, 6_000, Happening::Restart(id));
-    }
-
-    fn say_goodbye(&mut self, id: NodeId) {
-        if !self.node(id).up {
-            return;
-        }
-        if let Some(goodbye) = self.node(id).leave() {
-            self.send(id, goodbye);
-        }
-        self.crash(id);
-    }
-
-    // ---- what must hold ----
-
-    /// While a node may believe that its lease holds, to its very end, no replica has applied the end of it.
-    fn no_two_brains(&self, just_applied: NodeId) -> Result<(), String> {
-        for node in self.nodes.values().filter(|node| node.up) {
-            let Belief::Until { epoch, until_ms } = node.belief() else { continue };
-            if node.clock(self.now_ms) >= until_ms {
-                continue;
-            }
-            let beyond = |other: &&Node| epoch_of(&other.state, node.id) > epoch;
-            if let Some(other) = self.nodes.values().find(beyond) {
-                return Err(format!(
-                    "at {} ms, as n{} applied, n{} believes in epoch {epoch} for {} ms more and n{} is past it",
-                    self.now_ms,
-                    just_applied,
-                    node.id,
-                    until_ms - node.clock(self.now_ms),
-                    other.id,
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn count_lapses(&mut self) {
-        let now_ms = self.now_ms;
-        for node in self.nodes.values_mut().filter(|node| node.up) {
-            let holds = node.belief().holds(node.clock(now_ms));
-            self.report.lapses += usize::from(node.held && !holds);
-            node.held = holds;
-        }
-    }
-
-    /// There was peace: everybody holds a lease, and all replicas agree.
-    fn settled(&self) -> Result<(), String> {
-        for node in self.nodes.values() {
-            if !node.up || !node.belief().holds(node.clock(self.now_ms)) {
-                return Err(format!("n{} holds no lease after a time of peace", node.id));
-            }
-            node.state.check_invariants().map_err(|broken| broken.to_string())?;
-        }
-        Ok(())
-    }
-}
-
-fn epoch_of(state: &State, node: NodeId) -> NodeEpoch {
-    state.nodes.get(&node).map_or(NodeEpoch(0), |record| record.epoch)
 }
 
 /// All nodes have said that they can follow the rules of leases, and these are in force.

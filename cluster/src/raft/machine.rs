@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
+use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Batch, Command, State};
 
 use super::snapshot::SnapshotFiles;
@@ -68,6 +69,7 @@ impl Machine {
     }
 
     fn apply_batch(&mut self, position: u64, batch: &Batch) -> Result<(), ArchiveError> {
+        self.check_rules()?;
         let started = Instant::now();
         let applied = self.state.apply(position, batch);
         self.archive.append(&applied.archive)?;
@@ -82,6 +84,18 @@ impl Machine {
         self.shared.answer(position, batch, applied.outcomes);
         self.shared.feed(position, self.state.time, applied.events);
         Ok(())
+    }
+
+    /// A release that is older than the rules in force has to stop: its rules would make another state of the entry.
+    fn check_rules(&self) -> Result<(), ArchiveError> {
+        if self.state.knows_its_rules() {
+            return Ok(());
+        }
+        let (in_force, newest) = (self.state.apply_version, NEWEST_APPLY_VERSION);
+        let why = format!(
+            "apply version {in_force} is in force, and this release follows {newest} at most: install a newer one"
+        );
+        Err(ArchiveError::Storage(why))
     }
 
     /// What was written is what the state says it is: a replica in doubt stops.

@@ -34,7 +34,7 @@ impl ClientKey {
 
     /// The branch of our Via.
     pub fn branch(&self) -> &str {
-        self.0.rsplit(' ').next().unwrap_or("")
+        branch_of(&self.0)
     }
 
     /// The request's method.
@@ -69,6 +69,11 @@ impl fmt::Debug for ServerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The branch in a client transaction's key.
+pub(super) fn branch_of(client_key: &str) -> &str {
+    client_key.rsplit(' ').next().unwrap_or("")
 }
 
 pub(super) fn write_client(text: &mut String, message: &Message) {

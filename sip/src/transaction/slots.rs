@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::client_invite::ClientInvite;
 use super::client_non_invite::ClientNonInvite;
-use super::key::{ClientKey, Key, ServerKey};
+use super::key::{ClientKey, Key, ServerKey, branch_of};
 use super::machine::{ClientInput, Output, ServerInput};
 use super::server_invite::ServerInvite;
 use super::server_non_invite::ServerNonInvite;
@@ -140,10 +140,7 @@ impl<P> Slots<P> {
     pub(super) fn clients_of(&self, is_one: impl Fn(&str) -> bool) -> Vec<usize> {
         let taken = self.slots.iter().enumerate();
         let ours = taken.filter(|(_, slot)| {
-            slot.as_ref().is_some_and(|slot| match slot.key() {
-                Key::Client(key) => is_one(key.branch()),
-                Key::Server(_) => false,
-            })
+            slot.as_ref().is_some_and(|slot| slot.machine.is_client() && is_one(branch_of(&slot.key)))
         });
         ours.map(|(at, _)| at).collect()
     }

@@ -17,6 +17,9 @@ impl State {
             return Err(invalid("node", "only a node itself says that it started"));
         }
         check_node(node)?;
+        if self.has_third_rules() && node.apply_version < self.apply_version {
+            return Err(Refusal::TooOld { in_force: self.apply_version, newest: node.apply_version });
+        }
         if let Some(other) = self.nodes.values().find(|other| other.name == node.name && other.id != node.id)
         {
             return Err(Refusal::Taken {
@@ -166,6 +169,35 @@ mod tests {
         run(&mut state, risen(1, 2));
         assert_eq!(run(&mut state, risen(1, 1)).outcomes, [Err(Refusal::StaleIncarnation)]);
         assert_eq!(state.nodes[&NodeId(1)].incarnation, Incarnation(2));
+    }
+
+    #[test]
+    fn a_release_that_can_not_follow_the_rules_in_force_does_not_start() {
+        let mut state = leased();
+        let versioned = |incarnation, apply_version| {
+            let mut proposal = risen(1, incarnation);
+            if let Command::NodeStarted { node } = &mut proposal.command {
+                node.apply_version = apply_version;
+            }
+            proposal
+        };
+        assert_eq!(
+            run(&mut state, versioned(2, 1)).outcomes,
+            [Ok(Reply::Done)],
+            "the second rules stay as they were"
+        );
+        run(&mut state, versioned(3, 3));
+        let second = NodeRecord { apply_version: 3, ..node(2) };
+        run(&mut state, propose(2, 90, Command::NodeStarted { node: second }));
+        assert_eq!(
+            run(&mut state, propose(2, 91, Command::RaiseApplyVersion { to: 3 })).outcomes,
+            [Ok(Reply::Done)]
+        );
+        let before = (state.nodes.clone(), state.leases.clone());
+        let refused = run(&mut state, versioned(4, 2));
+        assert_eq!(refused.outcomes, [Err(Refusal::TooOld { in_force: 3, newest: 2 })]);
+        assert_eq!((refused.events, (state.nodes.clone(), state.leases.clone())), (vec![], before));
+        assert_eq!(run(&mut state, versioned(5, 4)).outcomes, [Ok(Reply::Done)]);
     }
 
     #[test]

@@ -33,12 +33,11 @@ impl State {
 
     fn expire_keys(&mut self, step: &Step<'_>) {
         for _ in 0..EXPIRED_PER_TICK_MAX {
-            let Some(((expires, principal, key), ())) = self.key_expiries.get_min().cloned() else { return };
-            if expires > step.now {
+            let Some((key, ())) = self.key_expiries.get_min().cloned() else { return };
+            if key.0 > step.now {
                 return;
             }
-            self.key_expiries.remove(&(expires, principal.clone(), key.clone()));
-            self.idempotency.remove(&(principal, key));
+            self.take_key(key);
         }
     }
 

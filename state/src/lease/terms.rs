@@ -1,5 +1,7 @@
 //! How long leases are, and what they must be longer than.
 
+use super::AUTHORITY_EARLY_MS;
+
 /// Clocks of two nodes differ in speed by less than this many parts in a thousand.
 pub const DRIFT_PER_MILLE: u64 = 10;
 
@@ -24,7 +26,8 @@ pub enum BadTerms {
     /// A healthy node would lose its lease in an election.
     #[error(
         "a lease of {lease_ms} ms is too short: it must be longer than renew interval, worst election, commit and \
-         margin together, {needed_ms} ms; raise the lease or shorten one of them"
+         margin (counted as {early_ms} ms at least) together, {needed_ms} ms; raise the lease or shorten one of them",
+        early_ms = AUTHORITY_EARLY_MS
     )]
     LeaseTooShort {
         /// As configured.
@@ -62,7 +65,9 @@ impl Terms {
         if self.renew_ms == 0 {
             return Err(BadTerms::NoInterval);
         }
-        let spans = [self.renew_ms, self.election_ms, self.commit_ms, margin_ms];
+        // Its holder acts on it until a while before its end, however short the margin is.
+        let early_ms = margin_ms.max(AUTHORITY_EARLY_MS);
+        let spans = [self.renew_ms, self.election_ms, self.commit_ms, early_ms];
         let needed_ms = spans.into_iter().fold(0, u64::saturating_add);
         if lease_ms <= needed_ms {
             return Err(BadTerms::LeaseTooShort { lease_ms, needed_ms });
@@ -98,6 +103,14 @@ mod tests {
         assert_eq!(short.check(), Err(BadTerms::LeaseTooShort { lease_ms: 1_550, needed_ms: 1_550 }));
         let told = short.check().unwrap_err().to_string();
         assert!(told.contains("1550 ms; raise the lease"), "{told}");
+    }
+
+    #[test]
+    fn a_short_margin_does_not_make_up_for_authority_that_ends_early() {
+        let thin = Terms { margin_ms: 20, ..FIRST };
+        let short = Terms { lease_ms: 1_550, ..thin };
+        assert_eq!(short.check(), Err(BadTerms::LeaseTooShort { lease_ms: 1_550, needed_ms: 1_550 }));
+        assert_eq!(Terms { lease_ms: 1_551, ..thin }.check(), Ok(()));
     }
 
     #[test]

@@ -44,7 +44,19 @@ impl State {
 
     pub(crate) fn put_key(&mut self, row: (Principal, String), kept: KeptReply) {
         self.key_expiries.insert((kept.expires, row.0.clone(), row.1.clone()), ());
-        self.idempotency.insert(row, kept);
+        let of_node = usize::from(is_of_node(&row.0));
+        if self.idempotency.insert(row, kept).is_none() {
+            self.node_keys += of_node;
+        }
+    }
+
+    /// Forgets a key whose time is over.
+    pub(crate) fn take_key(&mut self, (expires, principal, key): (ClusterTime, Principal, String)) {
+        let of_node = usize::from(is_of_node(&principal));
+        self.key_expiries.remove(&(expires, principal.clone(), key.clone()));
+        if self.idempotency.remove(&(principal, key)).is_some() {
+            self.node_keys = self.node_keys.saturating_sub(of_node);
+        }
     }
 
     fn use_more(&mut self, tenant: TenantId, of: impl Fn(&mut Usage) -> &mut u32) {
@@ -67,6 +79,7 @@ impl State {
         self.expiries = self.bindings.iter().map(|(row, b)| (expiry(row, b.spec.expires), ())).collect();
         self.key_expiries =
             self.idempotency.iter().map(|((p, k), r)| ((r.expires, p.clone(), k.clone()), ())).collect();
+        self.node_keys = self.idempotency.keys().filter(|(principal, _)| is_of_node(principal)).count();
         self.usage = OrdMap::new();
         let callers: Vec<TenantId> = self.calls.values().map(|call| call.tenant).collect();
         for tenant in callers {
@@ -81,4 +94,11 @@ impl State {
 
 fn expiry(row: &BindingRow, expires: ClusterTime) -> (ClusterTime, TenantId, String, BindingKey) {
     (expires, row.0, row.1.clone(), row.2.clone())
+}
+
+pub(crate) fn is_of_node(principal: &Principal) -> bool {
+    match principal {
+        Principal::Node(_) => true,
+        Principal::Token(_) => false,
+    }
 }

@@ -192,13 +192,18 @@ impl Call {
         }
     }
 
-    /// The CDR is in the log, or has to be proposed again: none is ever given up.
+    /// The CDR is in the log, or has to be proposed again, under the next lease if this one ended: none is ever given up.
     pub(super) fn end_recorded(&mut self, now: Now, outcome: Option<Result<Reply, Refusal>>) {
         let Phase::Ending { figures: true, retry_ms } = &mut self.phase else { return };
+        let again_ms = Some(now.steady_ms.saturating_add(RETRY_MS));
+        if let Some(Err(refused)) = &outcome
+            && let Some(epoch) = refusal::next_epoch(refused)
+        {
+            (self.node_epoch, *retry_ms) = (epoch, again_ms);
+            return;
+        }
         match (outcome, self.create) {
-            (Some(Err(Refusal::OutcomeForgotten)) | None, _) => {
-                *retry_ms = Some(now.steady_ms.saturating_add(RETRY_MS));
-            }
+            (Some(Err(Refusal::OutcomeForgotten)) | None, _) => *retry_ms = again_ms,
             // Its creation was carried out, and nobody heard of it.
             (Some(Err(Refusal::Exists(_))), Creation::Missing) => {
                 self.create = Creation::Created;

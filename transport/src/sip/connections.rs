@@ -97,7 +97,8 @@ impl Connections {
 
     pub(super) fn close(&self, path: &Path) {
         let mut table = self.table();
-        if let Some(open) = table.open.get_mut(&path.connection) {
+        // A path of a former process may have the number of another connection now.
+        if let Some(open) = table.open.get_mut(&path.connection).filter(|open| open.path == *path) {
             open.queue = None;
             table.by_remote.retain(|_, id| *id != path.connection);
         }

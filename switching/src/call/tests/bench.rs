@@ -156,6 +156,8 @@ impl Bench {
             "limit" => Some(Err(Refusal::LimitReached { name: "calls".into(), limit: 1 })),
             "nocall" => Some(Err(Refusal::NoCall)),
             "exists" => Some(Err(Refusal::Exists("call 1".into()))),
+            "lapsed" => Some(Err(Refusal::StaleNodeEpoch { current: NodeEpoch(2) })),
+            "fenced" => Some(Err(Refusal::NoLease { epoch: NodeEpoch(2) })),
             "stale" => Some(Err(Refusal::StaleCallEpoch { owner: NodeId(2), epoch: CallEpoch(2) })),
             other => panic!("no such outcome: {other}"),
         };

@@ -71,8 +71,9 @@ pub(super) fn command(command: &Command) -> String {
         }
         Command::Checkpoint { change: it, .. } => format!("Checkpoint: {}", change(it)),
         Command::EndCall { change: it, .. } => format!("EndCall: {}", change(it)),
-        Command::RefuseCall { refused, .. } => {
-            format!("RefuseCall {} to {}: {:?}", refused.from.number, refused.to.number, refused.cause)
+        Command::RefuseCall { node_epoch, refused } => {
+            let under = if node_epoch.0 == 1 { String::new() } else { format!(" under epoch {node_epoch}") };
+            format!("RefuseCall {} to {}: {:?}{under}", refused.from.number, refused.to.number, refused.cause)
         }
         other => format!("{other:?}"),
     }

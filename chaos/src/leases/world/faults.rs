@@ -1,0 +1,65 @@
+//! What goes wrong, by chance.
+
+use tandem_state::NodeId;
+
+use super::{Happening, World};
+use crate::leases::Faults;
+
+impl World {
+    pub(super) fn fault(&mut self) {
+        if self.is_peace() {
+            return;
+        }
+        let (low, high) = match self.options.faults {
+            Faults::Elections => {
+                self.depose();
+                (1_500, 4_000)
+            }
+            Faults::All => {
+                self.any_fault();
+                (200, 2_500)
+            }
+        };
+        self.after(low, high, Happening::Fault);
+    }
+
+    fn any_fault(&mut self) {
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let Some(id) = self.random.pick(&ids).copied() else { return };
+        let now_ms = self.now_ms;
+        match self.random.between(0, 9) {
+            0 => self.crash(id),
+            1 => self.say_goodbye(id),
+            2..=4 => self.depose(),
+            5 | 6 => {
+                let until = now_ms + self.random.between(200, 5_000);
+                self.node(id).paused_until_ms = until;
+                if self.leader == Some(id) && self.random.chance(700) {
+                    self.depose();
+                }
+            }
+            _ => {
+                let until = now_ms + self.random.between(500, 6_000);
+                self.node(id).slow_until_ms = until;
+            }
+        }
+    }
+
+    fn crash(&mut self, id: NodeId) {
+        (self.node(id).up, self.node(id).held) = (false, false);
+        if self.leader == Some(id) {
+            self.depose();
+        }
+        self.after(50, 6_000, Happening::Restart(id));
+    }
+
+    fn say_goodbye(&mut self, id: NodeId) {
+        if !self.node(id).up {
+            return;
+        }
+        if let Some(goodbye) = self.node(id).leave() {
+            self.send(id, goodbye);
+        }
+        self.crash(id);
+    }
+}
