@@ -78,7 +78,7 @@ pub(crate) enum Order {
 pub(crate) struct Endpoint;
 
 /// A flow as the transaction table's peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct FlowPeer(pub(crate) Flow);
 
 impl Peer for FlowPeer {
