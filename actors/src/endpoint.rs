@@ -298,11 +298,13 @@ impl Serving {
         match message.method() {
             Method::Register | Method::Invite if !self.shared.cluster.has_quorum() => {
                 metrics::counter!("tandem_sip_no_quorum_total").increment(1);
-                self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, NO_QUORUM_RETRY_S));
+                let retry_s = spread(NO_QUORUM_RETRY_S, self.shared.ids.seed());
+                self.defer(&key, &message, retry_s);
             }
             Method::Register | Method::Invite if !self.shared.lease.holds() => {
                 metrics::counter!("tandem_sip_no_lease_total").increment(1);
-                self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, NO_LEASE_RETRY_S));
+                let retry_s = spread(NO_LEASE_RETRY_S, self.shared.ids.seed());
+                self.defer(&key, &message, retry_s);
             }
             Method::Register => crate::register::register(self, key, message, flow),
             Method::Invite => crate::invite::invite(self, key, message, flow),
@@ -338,6 +340,33 @@ impl Serving {
         }
     }
 
+    /// Answers a request that is no INVITE, finally and without a memory of it.
+    pub(crate) fn answer_once(
+        &mut self,
+        key: &ServerKey,
+        request: &Message,
+        status: u16,
+        more: impl FnOnce(ResponseBuilder) -> ResponseBuilder,
+    ) {
+        let tag = self.table.stateless_tag(request);
+        let Some(response) = build_tagged(&self.shared, request, status, &tag, more) else { return };
+        metrics::counter!("tandem_sip_responses_total", "code" => status.to_string()).increment(1);
+        let now_ms = self.shared.now().steady_ms;
+        if self.table.respond_once(now_ms, key, response).is_err() {
+            tracing::debug!(?key, "a response came too late for its transaction");
+        }
+    }
+
+    /// 503, to come again in so many seconds. An INVITE needs its ACK; a REGISTER is forgotten.
+    pub(crate) fn defer(&mut self, key: &ServerKey, request: &Message, retry_after_s: u64) {
+        let retry = retry_after_s.to_string();
+        let more = |r: ResponseBuilder| r.header(Header::RetryAfter, &retry);
+        match request.method() {
+            Method::Invite => self.answer(key, request, 503, more),
+            _ => self.answer_once(key, request, 503, more),
+        }
+    }
+
     fn arm(&mut self, myself: &ActorRef<Order>) {
         let Some(deadline) = self.table.poll_timeout() else { return };
         if let Some((armed, timer)) = &self.timer {
@@ -361,10 +390,15 @@ impl Serving {
 const TIMER_GRAIN_MS: u64 = 5;
 
 /// New calls and registrations come back after this without a quorum: an election takes about one second.
-const NO_QUORUM_RETRY_S: &str = "2";
+const NO_QUORUM_RETRY_S: u64 = 2;
 
 /// When a phone may try again at a node that holds no lease, in seconds; it had better try another one.
-const NO_LEASE_RETRY_S: &str = "2";
+const NO_LEASE_RETRY_S: u64 = 2;
+
+/// From `least_s` to twice as long, by chance, so that not everybody who was sent away comes back in one second.
+fn spread(least_s: u64, chance: u64) -> u64 {
+    least_s + chance % (least_s + 1)
+}
 
 /// What this switch takes outside of dialogs.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";
@@ -376,8 +410,17 @@ pub(crate) fn build(
     status: u16,
     more: impl FnOnce(ResponseBuilder) -> ResponseBuilder,
 ) -> Option<Message> {
-    let tag = shared.ids.leg().to_string();
-    more(ResponseBuilder::to(request, status, &tag))
+    build_tagged(shared, request, status, &shared.ids.leg().to_string(), more)
+}
+
+fn build_tagged(
+    shared: &Shared,
+    request: &Message,
+    status: u16,
+    tag: &str,
+    more: impl FnOnce(ResponseBuilder) -> ResponseBuilder,
+) -> Option<Message> {
+    more(ResponseBuilder::to(request, status, tag))
         .header(Header::Server, &shared.settings.product)
         .build()
         .ok()

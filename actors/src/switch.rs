@@ -175,6 +175,7 @@ impl Switch {
     pub fn refresh_gauges(&self) {
         let rtp = self.shared.media.counters();
         let sip = self.shared.transport.counters();
+        self.shared.places.refresh_gauges();
         metrics::gauge!("tandem_calls_active").set(self.calls() as f64);
         metrics::gauge!("tandem_registrations_active").set(self.registrations() as f64);
         metrics::gauge!("tandem_actors", "kind" => "call").set(self.calls() as f64);

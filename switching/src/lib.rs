@@ -10,6 +10,7 @@ pub mod admission;
 pub mod call;
 #[cfg(test)]
 mod fixture;
+pub mod intake;
 pub mod machine;
 pub mod quirks;
 pub mod refusal;

@@ -2,6 +2,8 @@
 //!
 //! The log holds a coarse expiry only; this machine is what makes a phone that went away disappear in time.
 
+use std::sync::Arc;
+
 use tandem_state::{BindingKey, Command, NodeEpoch, Refusal, Reply, Revision, TenantId, UnbindReason};
 
 use crate::machine::{Machine, Now};
@@ -55,7 +57,7 @@ pub enum Output {
 /// The machine of one binding.
 #[derive(Debug, Clone)]
 pub struct Registration {
-    id: BindingId,
+    id: Arc<BindingId>,
     node_epoch: NodeEpoch,
     revision: Revision,
     expires_ms: u64,
@@ -72,7 +74,7 @@ enum Phase {
 
 impl Registration {
     /// A binding as the log holds it, which lasts until `expires_ms` on the steady clock.
-    pub fn new(id: BindingId, node_epoch: NodeEpoch, revision: Revision, expires_ms: u64) -> Self {
+    pub fn new(id: Arc<BindingId>, node_epoch: NodeEpoch, revision: Revision, expires_ms: u64) -> Self {
         Registration { id, node_epoch, revision, expires_ms, phase: Phase::Bound, output: None }
     }
 
@@ -178,7 +180,7 @@ mod tests {
             number: "101".into(),
             key: BindingKey::Contact("sip:101@127.0.0.1".into()),
         };
-        Registration::new(id, NodeEpoch(1), Revision(7), 60_000)
+        Registration::new(Arc::new(id), NodeEpoch(1), Revision(7), 60_000)
     }
 
     fn at(steady_ms: u64) -> Now {
