@@ -21,7 +21,7 @@ use tandem_sip::method::Method;
 use tandem_sip::transaction::{ClientKey, Key, Limits, Output, Peer, ServerKey, Table, Timers};
 use tandem_state::{CallId, Flow, LegId, NodeId, Transport};
 use tandem_switching::admission::{CallRates, Nonces, USED_NONCES_MAX};
-use tandem_switching::call;
+use tandem_switching::{call, qualify, registration};
 use tokio::task::JoinHandle;
 
 use crate::ids::drawn_by;
@@ -209,7 +209,7 @@ impl Serving {
     fn closed(&mut self, now_ms: u64, flow: &Flow) {
         self.table.transport_error(now_ms, &FlowPeer(flow.clone()));
         for registration in self.shared.registrations_over(flow) {
-            let _ = registration.send(tandem_switching::registration::Input::ConnectionClosed);
+            let _ = registration.send(registration::Input::ConnectionClosed);
         }
     }
 
@@ -258,8 +258,17 @@ impl Serving {
                 }
                 // A refusal of ours that was never acknowledged, or could not be sent: nobody waits for it.
                 Output::Timeout { key: Key::Server(_) } | Output::TransportError { key: Key::Server(_) } => {}
-                Output::Stray { .. } => metrics::counter!("tandem_sip_stray_responses_total").increment(1),
+                Output::Stray { message, .. } => self.stray(&message),
             }
+        }
+    }
+
+    /// An answer to OPTIONS, which have no transaction, or to nothing.
+    fn stray(&self, message: &Message) {
+        let asked = qualify::token_of(message).and_then(|token| self.shared.questions.end(token));
+        match asked.and_then(|id| self.shared.find_registration(&id)) {
+            Some(slot) => drop(slot.send(registration::Input::Heard)),
+            None => metrics::counter!("tandem_sip_stray_responses_total").increment(1),
         }
     }
 

@@ -7,9 +7,9 @@
 
 mod auth;
 mod endpoint;
-mod expiries;
 mod flow;
 mod follower;
+mod held;
 mod ids;
 mod intensity;
 mod invite;
@@ -20,6 +20,7 @@ mod node;
 mod peers;
 mod places;
 mod ports;
+mod questions;
 mod register;
 mod registrations;
 mod shared;
@@ -28,4 +29,5 @@ mod switch;
 mod tenants;
 mod wire;
 
+pub use held::Held;
 pub use switch::{Config, HangUpError, StartError, Switch, start};

@@ -14,6 +14,7 @@ use tandem_switching::registration::{BindingId, Input};
 use crate::auth;
 use crate::endpoint::{Order, Serving, build};
 use crate::places::Place;
+use crate::registrations::is_connection;
 use crate::shared::Shared;
 
 /// Takes a REGISTER outside of a dialog.
@@ -168,7 +169,9 @@ async fn carry_out(shared: &Arc<Shared>, changes: Vec<Change>) -> Result<(), Fai
                 let coarse_ms = now.steady_ms.saturating_add(spec.expires.since_ms(now.cluster));
                 let binding = Binding { spec, revision, since: now.cluster };
                 let slot = shared.registration(&binding, coarse_ms);
-                let _ = slot.send(Input::Bound { revision, expires_s: Some(expires_s), coarse_ms });
+                let datagrams = !is_connection(&binding.spec.flow);
+                let _ =
+                    slot.send(Input::Bound { revision, expires_s: Some(expires_s), coarse_ms, datagrams });
             }
             Change::Unbind { command, .. } => match commit(shared, *command).await {
                 Ok(_) | Err(Failed::Refused(Refusal::NoBinding)) => {}

@@ -20,9 +20,11 @@ use tandem_transport::rtp::{Engine, SessionId};
 use tandem_transport::sip::SipTransport;
 
 use crate::endpoint::Order;
+use crate::held::Held;
 use crate::ids::Ids;
 use crate::places::Places;
 use crate::ports::{CallPorts, RegistrationPorts};
+use crate::questions::Questions;
 use crate::register::id_of;
 use crate::registrations::{Entry, Registrations};
 use crate::slot::Slot;
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) endpoint_depth: AtomicU64,
     /// Of registrations that need the log.
     pub(crate) places: Places,
+    /// To phones, whether they are there.
+    pub(crate) questions: Questions,
     started: std::time::Instant,
     fixtures: PathBuf,
     fixtures_kept: AtomicU64,
@@ -96,6 +100,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             endpoint_depth: AtomicU64::new(0),
             places: Places::new(intake::Bounds::default()),
+            questions: Questions::default(),
             started: std::time::Instant::now(),
             fixtures: parts.fixtures,
             fixtures_kept: AtomicU64::new(0),
@@ -289,7 +294,8 @@ impl Shared {
             return slot;
         }
         let epoch = self.cluster.node_epoch();
-        let machine = Registration::new(Arc::clone(&id), epoch, binding.revision, expires_ms);
+        let chance = self.ids.seed();
+        let machine = Registration::new(Arc::clone(&id), epoch, binding.revision, expires_ms, chance);
         let slot = Arc::new(Slot::new(machine));
         let ports = Arc::new(RegistrationPorts { shared: Arc::clone(self) });
         let entry = Entry { slot: Arc::clone(&slot), ports: Arc::clone(&ports), flow };
@@ -333,9 +339,15 @@ impl Shared {
 
     /// When a binding ends exactly, in cluster time: known on the node that holds its flow.
     pub(crate) fn exact_expiry(&self, id: &BindingId) -> Option<ClusterTime> {
+        Some(self.held(id)?.expires)
+    }
+
+    /// What this node knows of a binding whose flow it holds.
+    pub(crate) fn held(&self, id: &BindingId) -> Option<Held> {
         let slot = self.find_registration(id)?;
         let now = self.now();
-        Some(now.cluster.plus_ms(slot.with(Registration::expires_ms).saturating_sub(now.steady_ms)))
+        let (expires_ms, unreachable) = slot.with(|machine| (machine.expires_ms(), machine.is_unreachable()));
+        Some(Held { expires: now.cluster.plus_ms(expires_ms.saturating_sub(now.steady_ms)), unreachable })
     }
 
     // ---- the log and the wire ------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ pub mod call;
 mod fixture;
 pub mod intake;
 pub mod machine;
+pub mod qualify;
 pub mod quirks;
 pub mod refusal;
 pub mod registrar;
