@@ -21,7 +21,7 @@ use tandem_sip::method::Method;
 use tandem_sip::transaction::{ClientKey, Key, Limits, Output, Peer, ServerKey, Table, Timers};
 use tandem_state::{CallId, Flow, LegId, NodeId, Transport};
 use tandem_switching::admission::{CallRates, Nonces, USED_NONCES_MAX};
-use tandem_switching::call;
+use tandem_switching::{call, qualify, registration};
 use tokio::task::JoinHandle;
 
 use crate::ids::owner_of;
@@ -78,7 +78,7 @@ pub(crate) enum Order {
 pub(crate) struct Endpoint;
 
 /// A flow as the transaction table's peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct FlowPeer(pub(crate) Flow);
 
 impl Peer for FlowPeer {
@@ -206,7 +206,7 @@ impl Serving {
     fn closed(&mut self, now_ms: u64, flow: &Flow) {
         self.table.transport_error(now_ms, &FlowPeer(flow.clone()));
         for registration in self.shared.registrations_over(flow) {
-            let _ = registration.send(tandem_switching::registration::Input::ConnectionClosed);
+            let _ = registration.send(registration::Input::ConnectionClosed);
         }
     }
 
@@ -255,8 +255,17 @@ impl Serving {
                 }
                 // A refusal of ours that was never acknowledged, or could not be sent: nobody waits for it.
                 Output::Timeout { key: Key::Server(_) } | Output::TransportError { key: Key::Server(_) } => {}
-                Output::Stray { .. } => metrics::counter!("tandem_sip_stray_responses_total").increment(1),
+                Output::Stray { message, .. } => self.stray(&message),
             }
+        }
+    }
+
+    /// An answer to OPTIONS, which have no transaction, or to nothing.
+    fn stray(&self, message: &Message) {
+        let asked = qualify::token_of(message).and_then(|token| self.shared.questions.end(token));
+        match asked.and_then(|id| self.shared.find_registration(&id)) {
+            Some(slot) => drop(slot.send(registration::Input::Heard)),
+            None => metrics::counter!("tandem_sip_stray_responses_total").increment(1),
         }
     }
 
@@ -295,7 +304,8 @@ impl Serving {
         let is_new_work = matches!(message.method(), Method::Register | Method::Invite);
         if is_new_work && let Some(counted) = self.is_unready() {
             metrics::counter!(counted).increment(1);
-            return self.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, UNREADY_RETRY_S));
+            let retry_s = spread(UNREADY_RETRY_S, self.shared.ids.seed());
+            return self.defer(&key, &message, retry_s);
         }
         match message.method() {
             Method::Register => crate::register::register(self, key, message, flow),
@@ -340,6 +350,33 @@ impl Serving {
         }
     }
 
+    /// Answers a request that is no INVITE, finally and without a memory of it.
+    pub(crate) fn answer_once(
+        &mut self,
+        key: &ServerKey,
+        request: &Message,
+        status: u16,
+        more: impl FnOnce(ResponseBuilder) -> ResponseBuilder,
+    ) {
+        let tag = self.table.stateless_tag(request);
+        let Some(response) = build_tagged(&self.shared, request, status, &tag, more) else { return };
+        metrics::counter!("tandem_sip_responses_total", "code" => status.to_string()).increment(1);
+        let now_ms = self.shared.now().steady_ms;
+        if self.table.respond_once(now_ms, key, response).is_err() {
+            tracing::debug!(?key, "a response came too late for its transaction");
+        }
+    }
+
+    /// 503, to come again in so many seconds. An INVITE needs its ACK; a REGISTER is forgotten.
+    pub(crate) fn defer(&mut self, key: &ServerKey, request: &Message, retry_after_s: u64) {
+        let retry = retry_after_s.to_string();
+        let more = |r: ResponseBuilder| r.header(Header::RetryAfter, &retry);
+        match request.method() {
+            Method::Invite => self.answer(key, request, 503, more),
+            _ => self.answer_once(key, request, 503, more),
+        }
+    }
+
     fn arm(&mut self, myself: &ActorRef<Order>) {
         let Some(deadline) = self.table.poll_timeout() else { return };
         if let Some((armed, timer)) = &self.timer {
@@ -364,7 +401,12 @@ const TIMER_GRAIN_MS: u64 = 5;
 
 /// When a phone may try again at a node without a quorum (an election takes about one second) or without a lease, in
 /// seconds; it had better try another one.
-const UNREADY_RETRY_S: &str = "2";
+const UNREADY_RETRY_S: u64 = 2;
+
+/// From `least_s` to twice as long, by chance, so that not everybody who was sent away comes back in one second.
+fn spread(least_s: u64, chance: u64) -> u64 {
+    least_s + chance % (least_s + 1)
+}
 
 /// What this switch takes outside of dialogs.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";
@@ -376,8 +418,17 @@ pub(crate) fn build(
     status: u16,
     more: impl FnOnce(ResponseBuilder) -> ResponseBuilder,
 ) -> Option<Message> {
-    let tag = shared.ids.leg().to_string();
-    more(ResponseBuilder::to(request, status, &tag))
+    build_tagged(shared, request, status, &shared.ids.leg().to_string(), more)
+}
+
+fn build_tagged(
+    shared: &Shared,
+    request: &Message,
+    status: u16,
+    tag: &str,
+    more: impl FnOnce(ResponseBuilder) -> ResponseBuilder,
+) -> Option<Message> {
+    more(ResponseBuilder::to(request, status, tag))
         .header(Header::Server, &shared.settings.product)
         .build()
         .ok()

@@ -9,6 +9,7 @@ use tandem_cluster::FeedItem;
 use tandem_state::{Binding, CallId, Cause, EventKind, NodeId, State, UnbindReason};
 use tandem_switching::registration::{BindingId, Input};
 
+use crate::registrations::is_connection;
 use crate::shared::Shared;
 
 /// Asks itself for the next item.
@@ -115,7 +116,8 @@ fn bound(shared: &Arc<Shared>, binding: &Binding) {
     let left_ms = binding.spec.expires.since_ms(now.cluster);
     let coarse_ms = now.steady_ms.saturating_add(left_ms);
     let slot = shared.registration(binding, coarse_ms);
-    let _ = slot.send(Input::Bound { revision: binding.revision, expires_s: None, coarse_ms });
+    let datagrams = !is_connection(&binding.spec.flow);
+    let _ = slot.send(Input::Bound { revision: binding.revision, expires_s: None, coarse_ms, datagrams });
 }
 
 fn gone(shared: &Shared, id: &BindingId) {

@@ -7,9 +7,9 @@
 
 mod auth;
 mod endpoint;
-mod expiries;
 mod flow;
 mod follower;
+mod held;
 mod ids;
 mod intensity;
 mod invite;
@@ -18,13 +18,17 @@ mod malformed;
 mod media;
 mod node;
 mod peers;
+mod places;
 mod ports;
 mod proposal;
+mod questions;
 mod register;
+mod registrations;
 mod shared;
 mod slot;
 mod switch;
 mod tenants;
 mod wire;
 
+pub use held::Held;
 pub use switch::{Config, HangUpError, StartError, Switch, start};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tandem_media::quality::Impairment;
 use tandem_state::{CallId, Command, Quality};
-use tandem_switching::{Call, Now, Registration, call, registration};
+use tandem_switching::{Call, Now, Registration, call, qualify, registration, routing};
 use tandem_transport::rtp::{Session, SessionCounters};
 
 use crate::endpoint::Order;
@@ -103,11 +103,48 @@ impl Ports<Registration> for RegistrationPorts {
     }
 
     fn carry_out(&self, slot: &Arc<Slot<Registration>>, output: registration::Output) {
-        let registration::Output::Propose(command) = output;
+        match output {
+            registration::Output::Propose(command) => self.propose(slot, *command),
+            registration::Output::Ask => self.ask(slot),
+            registration::Output::Unanswered => {
+                metrics::counter!("tandem_qualify_unanswered_total").increment(1);
+            }
+        }
+    }
+}
+
+impl RegistrationPorts {
+    fn propose(&self, slot: &Arc<Slot<Registration>>, command: Command) {
         let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(slot));
         tokio::spawn(async move {
             let outcome = shared.propose(command).await;
             slot.answer(registration::Input::Proposed(outcome));
         });
+    }
+
+    /// Not while this node may not act, nor while phones that come back need it more.
+    fn ask(&self, slot: &Arc<Slot<Registration>>) {
+        let shared = &self.shared;
+        let (now, id) = (shared.now(), slot.with(|machine| Arc::clone(machine.id())));
+        let token = shared.ids.seed();
+        let may = shared.lease.holds()
+            && !shared.places.is_short(now.steady_ms)
+            && shared.questions.begin(now.steady_ms, token, Arc::clone(&id));
+        if !may {
+            metrics::counter!("tandem_qualify_skipped_total").increment(1);
+            return slot.answer(registration::Input::NotAsked);
+        }
+        let view = shared.cluster.view();
+        let row = (id.tenant, id.number.clone(), id.key.clone());
+        let Some(binding) = view.bindings.get(&row).filter(|b| b.spec.flow.node == shared.node) else {
+            return;
+        };
+        let sent_by = routing::sent_by(&view, &binding.spec.flow);
+        let question = qualify::question(binding, &sent_by, &shared.settings.product, token);
+        if let Some(question) = question {
+            metrics::counter!("tandem_qualify_asked_total").increment(1);
+            // One that does not leave has no answer either.
+            let _ = shared.send_here(&binding.spec.flow, question.bytes().clone());
+        }
     }
 }

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::transaction::ServerKey;
-use tandem_state::{Binding, ClusterTime, Flow, Refusal};
+use tandem_state::{Binding, ClusterTime, Flow, Refusal, State};
+use tandem_switching::Now;
 use tandem_switching::admission::{Admission, User, authenticate};
 use tandem_switching::registrar::{self, Change, Plan, Source};
 use tandem_switching::registration::{BindingId, Input};
 
 use crate::auth;
 use crate::endpoint::{Order, Serving, build};
+use crate::places::Place;
+use crate::registrations::is_connection;
 use crate::shared::Shared;
 
 /// Takes a REGISTER outside of a dialog.
@@ -19,38 +22,68 @@ pub(crate) fn register(serving: &mut Serving, key: ServerKey, message: Message, 
     let shared = Arc::clone(&serving.shared);
     let view = shared.cluster.view();
     let now = shared.now();
+    if shared.is_draining() {
+        return serving.defer(&key, &message, DRAINING_RETRY_S);
+    }
+    if let Some(retry_after_s) = turned_away(&shared, &view, now, &message, &flow) {
+        return serving.defer(&key, &message, retry_after_s);
+    }
     let user = match authenticate(&view, serving.nonces(&shared.nonces), now, &message) {
         Admission::Admitted(user) => user,
         denied => return auth::deny(serving, &key, &message, denied),
     };
-    if shared.is_draining() {
-        return serving.answer(&key, &message, 503, |r| r.header(Header::RetryAfter, "2"));
-    }
     let source = Source { user: &user, flow: &flow, node_epoch: shared.cluster.node_epoch() };
     let changes = match registrar::plan(&view, now, &shared.bounds, &source, &message) {
         Plan::Changes(changes) => changes,
+        Plan::Unsupported { tags } => {
+            return serving.answer(&key, &message, 420, |r| r.header(Header::Unsupported, &tags));
+        }
         Plan::Refused { status, min_expires_s } => {
             let min = min_expires_s.map(|seconds| seconds.to_string());
             return serving.answer(&key, &message, status, |r| r.maybe(Header::MinExpires, min.as_deref()));
         }
     };
     if changes.iter().all(|change| refreshed(&shared, change)) {
-        let response = accepted(&shared, &user, &message, &granted(&changes));
+        let response = accepted(&shared, &user, &message, &flow, &granted(&changes));
         let now_ms = now.steady_ms;
         if let Some(response) = response {
             serving.respond(now_ms, &key, response);
         }
         return;
     }
+    let place = match Place::take(&shared, now.steady_ms, shared.ids.seed()) {
+        Ok(place) => place,
+        Err(retry_after_s) => return serving.defer(&key, &message, retry_after_s),
+    };
     tokio::spawn(async move {
+        let turn = place.turn().await;
         let response = match carry_out_anew(&shared, &user, &message, &flow, changes).await {
-            Ok(granted) => accepted(&shared, &user, &message, &granted),
+            Ok(granted) => accepted(&shared, &user, &message, &flow, &granted),
             Err(failed) => failed.response(&shared, &message),
         };
+        drop(turn);
+        drop(place);
         if let Some(message) = response {
             shared.order(Order::Respond { key, message });
         }
     });
+}
+
+/// A draining node takes no registrations; another one does.
+const DRAINING_RETRY_S: u64 = 2;
+
+/// While the log is short: when a registration that needs it may come again, said before the work of its proof. A phone
+/// without credentials is let in to be challenged at the rate of the log, one with them when there is room.
+fn turned_away(shared: &Shared, view: &State, now: Now, message: &Message, flow: &Flow) -> Option<u64> {
+    if !shared.places.is_short(now.steady_ms) {
+        return None;
+    }
+    let node_epoch = shared.cluster.node_epoch();
+    if !registrar::needs_log(view, now, &shared.bounds, flow, node_epoch, message) {
+        return None;
+    }
+    let has_proof = message.header(Header::Authorization).is_some();
+    shared.places.look(now.steady_ms, shared.ids.seed(), has_proof).err()
 }
 
 /// What was planned on a view that had moved on by the time the log looked is planned again.
@@ -70,7 +103,9 @@ async fn carry_out_anew(
         let source = Source { user, flow, node_epoch: shared.cluster.node_epoch() };
         match registrar::plan(&shared.cluster.view(), shared.now(), &shared.bounds, &source, message) {
             Plan::Changes(again) => changes = again,
-            Plan::Refused { .. } => return Err(Failed::Refused(Refusal::OutOfOrder)),
+            Plan::Refused { .. } | Plan::Unsupported { .. } => {
+                return Err(Failed::Refused(Refusal::OutOfOrder));
+            }
         }
     }
     Err(Failed::Unknown)
@@ -134,7 +169,9 @@ async fn carry_out(shared: &Arc<Shared>, changes: Vec<Change>) -> Result<(), Fai
                 let coarse_ms = now.steady_ms.saturating_add(spec.expires.since_ms(now.cluster));
                 let binding = Binding { spec, revision, since: now.cluster };
                 let slot = shared.registration(&binding, coarse_ms);
-                let _ = slot.send(Input::Bound { revision, expires_s: Some(expires_s), coarse_ms });
+                let datagrams = !is_connection(&binding.spec.flow);
+                let _ =
+                    slot.send(Input::Bound { revision, expires_s: Some(expires_s), coarse_ms, datagrams });
             }
             Change::Unbind { command, .. } => match commit(shared, *command).await {
                 Ok(_) | Err(Failed::Refused(Refusal::NoBinding)) => {}
@@ -154,7 +191,13 @@ async fn commit(shared: &Shared, command: tandem_state::Command) -> Result<tande
 }
 
 /// 200 with every binding of the address of record (RFC 3261 section 10.3 step 8).
-fn accepted(shared: &Shared, user: &User, request: &Message, granted: &[Granted]) -> Option<Message> {
+fn accepted(
+    shared: &Shared,
+    user: &User,
+    request: &Message,
+    flow: &Flow,
+    granted: &[Granted],
+) -> Option<Message> {
     let view = shared.cluster.view();
     let now = shared.now().cluster;
     let expires = |binding: &Binding| {
@@ -165,5 +208,8 @@ fn accepted(shared: &Shared, user: &User, request: &Message, granted: &[Granted]
     let bound = view.bindings_of(user.tenant, &user.party.number);
     let bindings: Vec<(Binding, ClusterTime)> = bound.map(|b| (b.clone(), expires(b))).collect();
     let contacts = registrar::contact_values(&bindings, now);
-    build(shared, request, 200, |r| contacts.iter().fold(r, |r, contact| r.header(Header::Contact, contact)))
+    build(shared, request, 200, |r| {
+        let r = contacts.iter().fold(r, |r, contact| r.header(Header::Contact, contact));
+        registrar::accepted_with(request, flow).into_iter().fold(r, |r, (name, value)| r.header(name, value))
+    })
 }

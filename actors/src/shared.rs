@@ -15,14 +15,18 @@ use tandem_state::{
     Transport,
 };
 use tandem_switching::registration::BindingId;
-use tandem_switching::{Call, Machine, Now, Registration, call, registrar};
+use tandem_switching::{Call, Machine, Now, Registration, call, intake, registrar};
 use tandem_transport::rtp::{Engine, SessionId};
 use tandem_transport::sip::SipTransport;
 
 use crate::endpoint::Order;
+use crate::held::Held;
 use crate::ids::Ids;
+use crate::places::Places;
 use crate::ports::{CallPorts, RegistrationPorts};
 use crate::proposal;
+use crate::questions::Questions;
+use crate::registrations::{Entry, Registrations};
 use crate::slot::Slot;
 use crate::tenants::{Adopt, Child, hang_up_outputs};
 use crate::wire::{Tell, encode};
@@ -43,6 +47,10 @@ pub(crate) struct Shared {
     pub(crate) calls_max: usize,
     pub(crate) draining: AtomicBool,
     pub(crate) endpoint_depth: AtomicU64,
+    /// Of registrations that need the log.
+    pub(crate) places: Places,
+    /// To phones, whether they are there.
+    pub(crate) questions: Questions,
     started: std::time::Instant,
     fixtures: PathBuf,
     fixtures_kept: AtomicU64,
@@ -50,7 +58,7 @@ pub(crate) struct Shared {
     tenants: RwLock<Option<ActorRef<Adopt>>>,
     legs: RwLock<HashMap<LegId, Arc<Slot<Call>>>>,
     calls: RwLock<HashMap<CallId, CallEntry>>,
-    registrations: RwLock<HashMap<BindingId, RegistrationEntry>>,
+    registrations: RwLock<Registrations>,
 }
 
 #[derive(Clone)]
@@ -58,13 +66,6 @@ struct CallEntry {
     slot: Arc<Slot<Call>>,
     ports: Arc<CallPorts>,
     tenant: TenantId,
-}
-
-#[derive(Clone)]
-struct RegistrationEntry {
-    slot: Arc<Slot<Registration>>,
-    ports: Arc<RegistrationPorts>,
-    flow: Flow,
 }
 
 /// Panicking inputs kept on disk at most, so that a flood of them can't fill it.
@@ -98,6 +99,8 @@ impl Shared {
             calls_max: parts.calls_max,
             draining: AtomicBool::new(false),
             endpoint_depth: AtomicU64::new(0),
+            places: Places::new(intake::Bounds::default()),
+            questions: Questions::default(),
             started: std::time::Instant::now(),
             fixtures: parts.fixtures,
             fixtures_kept: AtomicU64::new(0),
@@ -154,7 +157,8 @@ impl Shared {
             children.push((entry.tenant, Child::Call(Arc::clone(&entry.slot), Arc::clone(&entry.ports))));
         }
         for (id, entry) in read(&self.registrations).iter() {
-            let child = Child::Registration(id.clone(), Arc::clone(&entry.slot), Arc::clone(&entry.ports));
+            let child =
+                Child::Registration(Arc::clone(id), Arc::clone(&entry.slot), Arc::clone(&entry.ports));
             children.push((id.tenant, child));
         }
         children
@@ -289,19 +293,22 @@ impl Shared {
         binding: &Binding,
         expires_ms: u64,
     ) -> Arc<Slot<Registration>> {
-        let spec = &binding.spec;
-        let id = BindingId::of(binding);
+        let flow = binding.spec.flow.clone();
+        let id = Arc::new(BindingId::of(binding));
         let mut registry = write(&self.registrations);
-        if let Some(entry) = registry.get_mut(&id).filter(|entry| !entry.slot.machine().is_finished()) {
-            entry.flow = spec.flow.clone();
-            return Arc::clone(&entry.slot);
+        if let Some(slot) = registry.get(&id).map(|entry| Arc::clone(&entry.slot))
+            && !slot.with(|machine| machine.is_finished())
+        {
+            registry.move_to(&id, &flow);
+            return slot;
         }
-        let machine = Registration::new(id.clone(), self.cluster.node_epoch(), binding.revision, expires_ms);
+        let epoch = self.cluster.node_epoch();
+        let chance = self.ids.seed();
+        let machine = Registration::new(Arc::clone(&id), epoch, binding.revision, expires_ms, chance);
         let slot = Arc::new(Slot::new(machine));
         let ports = Arc::new(RegistrationPorts { shared: Arc::clone(self) });
-        let entry =
-            RegistrationEntry { slot: Arc::clone(&slot), ports: Arc::clone(&ports), flow: spec.flow.clone() };
-        registry.insert(id.clone(), entry);
+        let entry = Entry { slot: Arc::clone(&slot), ports: Arc::clone(&ports), flow };
+        registry.insert(Arc::clone(&id), entry);
         drop(registry);
         self.adopt(id.tenant, Child::Registration(id, Arc::clone(&slot), ports));
         slot
@@ -316,8 +323,8 @@ impl Shared {
         read(&self.registrations).get(id).map(|entry| entry.flow.clone())
     }
 
-    pub(crate) fn registration_ids(&self) -> Vec<BindingId> {
-        read(&self.registrations).keys().cloned().collect()
+    pub(crate) fn registration_ids(&self) -> Vec<Arc<BindingId>> {
+        read(&self.registrations).iter().map(|(id, _)| Arc::clone(id)).collect()
     }
 
     pub(crate) fn registrations_count(&self) -> usize {
@@ -326,13 +333,12 @@ impl Shared {
 
     /// The bindings that were reached over a connection.
     pub(crate) fn registrations_over(&self, flow: &Flow) -> Vec<Arc<Slot<Registration>>> {
-        let registry = read(&self.registrations);
-        registry.values().filter(|entry| entry.flow == *flow).map(|entry| Arc::clone(&entry.slot)).collect()
+        read(&self.registrations).over(flow)
     }
 
     /// The binding's machine is finished; a newer one under the same id stays, and one that was told something in its
     /// last moment is started again.
-    pub(crate) fn registration_ended(&self, id: &BindingId, slot: &Arc<Slot<Registration>>) {
+    pub(crate) fn registration_ended(&self, id: &Arc<BindingId>, slot: &Arc<Slot<Registration>>) {
         let mut registry = write(&self.registrations);
         let Some(entry) = registry.get(id).filter(|entry| Arc::ptr_eq(&entry.slot, slot)).cloned() else {
             return;
@@ -342,14 +348,20 @@ impl Shared {
             return;
         }
         drop(registry);
-        self.adopt(id.tenant, Child::Registration(id.clone(), entry.slot, entry.ports));
+        self.adopt(id.tenant, Child::Registration(Arc::clone(id), entry.slot, entry.ports));
     }
 
     /// When a binding ends exactly, in cluster time: known on the node that holds its flow.
     pub(crate) fn exact_expiry(&self, id: &BindingId) -> Option<ClusterTime> {
+        Some(self.held(id)?.expires)
+    }
+
+    /// What this node knows of a binding whose flow it holds.
+    pub(crate) fn held(&self, id: &BindingId) -> Option<Held> {
         let slot = self.find_registration(id)?;
         let now = self.now();
-        Some(now.cluster.plus_ms(slot.machine().expires_ms().saturating_sub(now.steady_ms)))
+        let (expires_ms, unreachable) = slot.with(|machine| (machine.expires_ms(), machine.is_unreachable()));
+        Some(Held { expires: now.cluster.plus_ms(expires_ms.saturating_sub(now.steady_ms)), unreachable })
     }
 
     // ---- the log and the wire ------------------------------------------------------------------------------------------

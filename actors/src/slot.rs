@@ -79,6 +79,11 @@ impl<M: Machine> Slot<M> {
         lock(&self.machine).clone()
     }
 
+    /// Looks at the machine as it stood after its last finished step.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&M) -> T) -> T {
+        look(&lock(&self.machine))
+    }
+
     pub(crate) fn save(&self, machine: M) {
         *lock(&self.machine) = machine;
         *lock(&self.in_hand) = None;

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use ractor::{Actor, ActorRef};
 use tandem_cluster::{Cluster, PeerError};
 use tandem_sip::digest::NonceKey;
-use tandem_state::{Binding, CallId, Cause, ClusterTime};
+use tandem_state::{Binding, CallId, Cause};
 use tandem_switching::{call, registrar};
 use tandem_transport::rtp::{Engine, RtpConfig};
 use tandem_transport::sip::{SipConfig, SipTransport};
 
-use crate::expiries;
+use crate::held::{self, Held};
 use crate::ids::Ids;
 use crate::node::{FromMedia, Node};
 use crate::peers::{Peers, pump};
@@ -137,7 +137,7 @@ impl Switch {
         match told.map(|bytes| decode::<Told>(&bytes)) {
             Ok(Some(Told::Done)) => Ok(()),
             Ok(Some(Told::NotFound)) => Err(HangUpError::NotFound),
-            Ok(Some(Told::Refused | Told::Expiries(_)) | None) => Err(HangUpError::Refused),
+            Ok(Some(Told::Refused | Told::Expiries(_) | Told::Held(_)) | None) => Err(HangUpError::Refused),
             Err(PeerError::NoNode) => Err(HangUpError::NotFound),
             Err(error) => Err(HangUpError::Unreachable(error.to_string())),
         }
@@ -154,10 +154,10 @@ impl Switch {
         Ok(())
     }
 
-    /// When each of these bindings expires exactly, by the word of the nodes that hold their flows; `None` where such a node
-    /// does not answer within half a second.
-    pub async fn exact_expiries(&self, bindings: &[Binding]) -> Vec<Option<ClusterTime>> {
-        expiries::exact(&self.shared, bindings).await
+    /// What is known of each of these bindings by the nodes that hold their flows; `None` where such a node does not answer
+    /// within half a second.
+    pub async fn held(&self, bindings: &[Binding]) -> Vec<Option<Held>> {
+        held::held(&self.shared, bindings).await
     }
 
     /// Calls that this node owns.
@@ -175,6 +175,8 @@ impl Switch {
     pub fn refresh_gauges(&self) {
         let rtp = self.shared.media.counters();
         let sip = self.shared.transport.counters();
+        self.shared.places.refresh_gauges();
+        metrics::gauge!("tandem_qualify_open").set(self.shared.questions.len() as f64);
         metrics::gauge!("tandem_calls_active").set(self.calls() as f64);
         metrics::gauge!("tandem_registrations_active").set(self.registrations() as f64);
         metrics::gauge!("tandem_actors", "kind" => "call").set(self.calls() as f64);

@@ -24,7 +24,7 @@ const SPAN_MS: u64 = 10_000;
 #[derive(Clone)]
 pub(crate) enum Child {
     Call(Arc<Slot<Call>>, Arc<CallPorts>),
-    Registration(BindingId, Arc<Slot<Registration>>, Arc<RegistrationPorts>),
+    Registration(Arc<BindingId>, Arc<Slot<Registration>>, Arc<RegistrationPorts>),
 }
 
 /// What both supervisors are told.

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tandem_state::{BindingKey, CallId, ClusterTime, Flow, TenantId};
 
+use crate::held::Held;
+
 /// One-way messages, in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Tell {
@@ -41,6 +43,11 @@ pub(crate) enum Ask {
         /// One page of a list at most.
         bindings: Vec<(TenantId, String, BindingKey)>,
     },
+    /// The same, and whether their phones answer.
+    Held {
+        /// One page of a list at most.
+        bindings: Vec<(TenantId, String, BindingKey)>,
+    },
 }
 
 /// Their responses.
@@ -54,6 +61,8 @@ pub(crate) enum Told {
     Refused,
     /// For each binding in order; `None` where it is not known here.
     Expiries(Vec<Option<ClusterTime>>),
+    /// The same, with more of each.
+    Held(Vec<Option<Held>>),
 }
 
 /// Bytes for the wire.

@@ -31,4 +31,4 @@ pub use page::List;
 pub use problem::Problem;
 pub use router::openapi;
 pub use server::serve;
-pub use switch::{ExpiriesFuture, HangupError, HangupFuture, NoSwitch, Switch};
+pub use switch::{HangupError, HangupFuture, Held, HeldFuture, NoSwitch, Switch};

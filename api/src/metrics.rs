@@ -44,9 +44,8 @@ pub(crate) async fn refresh(api: &Api) {
     gauge!("tandem_state_calls").set(whole(view.calls.len()));
     gauge!("tandem_state_registrations").set(whole(view.bindings.len()));
     let calls = view.calls.values().filter(|call| call.owner == own).count();
-    let registrations = view.bindings.values().filter(|binding| binding.spec.flow.node == own).count();
     gauge!("tandem_node_calls").set(whole(calls));
-    gauge!("tandem_node_registrations").set(whole(registrations));
+    gauge!("tandem_node_registrations").set(view.held_by(own));
     gauge!("tandem_state_position").set(u32::try_from(view.position).unwrap_or(u32::MAX));
     let (quorum, members) = (api.cluster.has_quorum(), api.liveness.members(&api.cluster).await);
     gauge!("tandem_quorum").set(u32::from(quorum));

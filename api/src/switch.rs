@@ -8,8 +8,17 @@ use tandem_state::{Binding, CallId, ClusterTime, Principal};
 /// A hang-up under way.
 pub type HangupFuture<'a> = Pin<Box<dyn Future<Output = Result<(), HangupError>> + Send + 'a>>;
 
-/// Expiries being asked for; it may be shorter than what was asked.
-pub type ExpiriesFuture<'a> = Pin<Box<dyn Future<Output = Vec<Option<ClusterTime>>> + Send + 'a>>;
+/// What is known of bindings, being asked for; it may be shorter than what was asked.
+pub type HeldFuture<'a> = Pin<Box<dyn Future<Output = Vec<Option<Held>>> + Send + 'a>>;
+
+/// What the node that holds a binding's flow knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// When it ends unless it is refreshed.
+    pub expires: ClusterTime,
+    /// Its phone did not answer when it was last asked.
+    pub unreachable: bool,
+}
 
 /// Why a call was not hung up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +41,8 @@ pub trait Switch: Send + Sync {
     /// `Ok` while this node may take calls, else why not.
     fn readiness(&self) -> Result<(), String>;
 
-    /// When bindings expire exactly, in their order, as far as it can be had in a moment; the state knows it only coarsely.
-    fn exact_expiries(&self, bindings: Vec<Binding>) -> ExpiriesFuture<'_>;
+    /// What is known of bindings where they are held, in their order, as far as it can be had in a moment.
+    fn held(&self, bindings: Vec<Binding>) -> HeldFuture<'_>;
 
     /// Brings gauges up to date, just before they are read.
     fn refresh_gauges(&self);
@@ -52,7 +61,7 @@ impl Switch for NoSwitch {
         Err("this node takes no calls".to_owned())
     }
 
-    fn exact_expiries(&self, _bindings: Vec<Binding>) -> ExpiriesFuture<'_> {
+    fn held(&self, _bindings: Vec<Binding>) -> HeldFuture<'_> {
         Box::pin(std::future::ready(Vec::new()))
     }
 

@@ -85,8 +85,7 @@ impl Node {
             epoch: view.nodes.get(&id).map_or(1, |record| record.epoch.0),
             lease_ms: if view.has_leases() { Some(lease_ms.unwrap_or(0)) } else { None },
             calls: view.calls.values().filter(|call| call.owner == id).count() as u64,
-            registrations: view.bindings.values().filter(|binding| binding.spec.flow.node == id).count()
-                as u64,
+            registrations: u64::from(view.held_by(id)),
             version: match (&pong, record) {
                 (Some(pong), _) => pong.version.clone(),
                 (None, Some(record)) => record.version.clone(),

@@ -152,6 +152,7 @@ fn register_phones(options: &Options) -> io::Result<Value> {
         rate: 200.0,
         rounds: 1,
         fresh: true,
+        avalanche: None,
         keep_nonce: false,
         unregister: false,
         expires: 3600,

@@ -81,6 +81,12 @@ struct RegisterArgs {
     /// Each round makes new bindings, instead of refreshing those of an unmeasured first round
     #[arg(long)]
     fresh: bool,
+    /// The first round is an avalanche: all phones at once, each until it is registered, obeying Retry-After
+    #[arg(long)]
+    avalanche: bool,
+    /// Seconds that an avalanche may take
+    #[arg(long, default_value_t = 300)]
+    patience: u64,
     /// Use the last nonce again instead of waiting for a challenge
     #[arg(long)]
     keep_nonce: bool,
@@ -176,6 +182,7 @@ fn main() -> std::io::Result<()> {
             rate: args.rate,
             rounds: args.rounds,
             fresh: args.fresh,
+            avalanche: args.avalanche.then_some(Duration::from_secs(args.patience)),
             keep_nonce: args.keep_nonce,
             unregister: args.unregister,
             expires: args.expires,

@@ -1,4 +1,6 @@
-//! `tandem-phones register`: many phones register with digest, at a rate, as new bindings or refreshes.
+//! `tandem-phones register`: many phones register with digest, at a rate or all at once, as new bindings or refreshes.
+
+mod avalanche;
 
 use crate::digest::{Algorithm, Challenge, Credentials};
 use crate::endpoint::{Endpoint, Event};
@@ -57,6 +59,8 @@ pub struct Options {
     pub rounds: u32,
     /// Each round makes new bindings; otherwise an unmeasured first round makes them and the measured ones refresh.
     pub fresh: bool,
+    /// The first round is an avalanche: all at once, until all are registered or this is over.
+    pub avalanche: Option<Duration>,
     /// Answer the last nonce at once in later rounds instead of waiting for a challenge.
     pub keep_nonce: bool,
     /// Unregister everything at the end, unmeasured.
@@ -80,7 +84,7 @@ struct Phone {
 
 struct Run<'a> {
     options: &'a Options,
-    endpoint: Endpoint<()>,
+    endpoint: Endpoint<usize>,
     phones: Vec<Phone>,
     latency: Histogram,
     registered: u64,
@@ -101,9 +105,15 @@ pub fn run(options: &Options) -> io::Result<serde_json::Value> {
         failures: BTreeMap::new(),
     };
     let start = measure::usage(&options.pids);
-    if !options.fresh {
-        run.round(0, options.expires);
-    }
+    let avalanche = match options.avalanche {
+        Some(patience) => Some(run.avalanche(patience)),
+        None => {
+            if !options.fresh {
+                run.round(0, options.expires);
+            }
+            None
+        }
+    };
     run.reset();
     let before = measure::usage(&options.pids);
     let own = measure::usage(&[std::process::id()]);
@@ -121,6 +131,7 @@ pub fn run(options: &Options) -> io::Result<serde_json::Value> {
     let cpu = after.cpu_s - before.cpu_s;
     Ok(serde_json::json!({
         "tool": "register",
+        "avalanche": avalanche,
         "registered": registered,
         "failed": failures.values().sum::<u64>(),
         "failures": failures,
@@ -135,6 +146,10 @@ pub fn run(options: &Options) -> io::Result<serde_json::Value> {
         "peer_rss_kb_before": start.rss_kb,
         "peer_rss_kb_after": after.rss_kb,
     }))
+}
+
+fn nanos(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Run<'_> {
@@ -206,16 +221,19 @@ impl Run<'_> {
         self.endpoint.send(request, self.options.phones.target(index), index);
     }
 
-    fn handle(&mut self, event: Event<()>, contact: u32, expires: u32) {
+    fn handle(&mut self, event: Event<usize>, contact: u32, expires: u32) {
         match event {
             Event::Response { owner, message, .. } => self.response(owner, &message, contact, expires),
             Event::Timeout { .. } => self.fail("timeout"),
-            Event::Request { message, from } => {
-                let response = Message::response(&message, 200, "OK", "phones");
-                self.endpoint.respond(&message, &response, from);
-            }
-            Event::Due(()) => {}
+            Event::Request { message, from } => self.requested(&message, from),
+            Event::Due(_) => {}
         }
+    }
+
+    /// The server asks whether a phone is there, or wants to call it.
+    fn requested(&mut self, message: &Message, from: SocketAddrV4) {
+        let response = Message::response(message, 200, "OK", "phones");
+        self.endpoint.respond(message, &response, from);
     }
 
     fn response(&mut self, owner: usize, message: &Message, contact: u32, expires: u32) {
@@ -224,9 +242,7 @@ impl Run<'_> {
             0..200 => {}
             200..300 => {
                 self.registered += 1;
-                if let Some(begun) = phone.begun {
-                    self.latency.add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
-                }
+                self.latency.add(phone.begun.map_or(0, nanos));
             }
             401 | 407 if phone.challenges < 2 => {
                 phone.challenges += 1;

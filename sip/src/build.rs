@@ -4,7 +4,7 @@
 mod request;
 mod response;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::header::Header;
 use crate::message::{Message, ParseError};
@@ -26,13 +26,13 @@ pub enum BuildError {
 /// The text of a message while it grows.
 #[derive(Clone, Debug)]
 struct Draft {
-    text: BytesMut,
+    text: Vec<u8>,
     injected: bool,
 }
 
 impl Draft {
     fn new(start_line: &[&str]) -> Self {
-        let mut draft = Self { text: BytesMut::with_capacity(1024), injected: false };
+        let mut draft = Self { text: Vec::with_capacity(1024), injected: false };
         start_line.iter().for_each(|part| draft.put(part));
         draft.text.extend_from_slice(b"\r\n");
         draft
@@ -58,7 +58,8 @@ impl Draft {
         }
         self.text.extend_from_slice(b"\r\n");
         self.text.extend_from_slice(body);
-        Ok(Message::parse(Bytes::from(self.text))?)
+        // What is sent may be kept for half a minute, a hundred thousand times: it takes no more room than it needs.
+        Ok(Message::parse(Bytes::copy_from_slice(&self.text))?)
     }
 }
 

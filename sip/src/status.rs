@@ -85,6 +85,8 @@ pub fn reason_phrase(status: u16) -> &'static str {
 /// What to call a code that no RFC of ours defines: the meaning of its class (RFC 3261 section 7.2).
 fn class_phrase(code: u16) -> &'static str {
     match code / 100 {
+        // RFC 5626 section 11.5, which rsip doesn't know.
+        _ if code == 430 => "Flow Failed",
         1 => "Session Progress",
         2 => "OK",
         3 => "Redirected",
@@ -102,6 +104,7 @@ mod tests {
     fn phrases_are_those_of_the_rfcs_and_unknown_codes_have_one_too() {
         assert_eq!(reason_phrase(486), "Busy Here");
         assert_eq!(reason_phrase(100), "Trying");
+        assert_eq!(reason_phrase(430), "Flow Failed");
         assert_eq!(reason_phrase(499), "Request Failure");
         assert_eq!(reason_phrase(65535), "Global Failure");
     }

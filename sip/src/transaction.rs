@@ -25,7 +25,7 @@ pub use server_non_invite::ServerNonInvite;
 pub use table::{Gone, Limits, Output, Refusal, Table};
 
 /// Where messages come from and go to: a flow or an address.
-pub trait Peer: Clone + Eq {
+pub trait Peer: Clone + Eq + std::hash::Hash {
     /// True when the transport below loses nothing (TCP, TLS, WebSocket): nothing is sent twice then.
     fn is_reliable(&self) -> bool;
 }

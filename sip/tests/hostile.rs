@@ -119,7 +119,7 @@ fn use_up(message: &Message) {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Flow(bool);
 
 impl Peer for Flow {

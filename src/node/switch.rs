@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tandem_actors::HangUpError;
-use tandem_api::{ExpiriesFuture, HangupError, HangupFuture};
+use tandem_api::{HangupError, HangupFuture, Held, HeldFuture};
 use tandem_cluster::Cluster;
 use tandem_state::{Binding, CallId, Principal, Role};
 
@@ -93,10 +93,13 @@ impl tandem_api::Switch for Shown {
         }
     }
 
-    fn exact_expiries(&self, bindings: Vec<Binding>) -> ExpiriesFuture<'_> {
+    fn held(&self, bindings: Vec<Binding>) -> HeldFuture<'_> {
+        let shown = |held: tandem_actors::Held| Held { expires: held.expires, unreachable: held.unreachable };
         Box::pin(async move {
             match self.running.get() {
-                Some(running) => running.exact_expiries(&bindings).await,
+                Some(running) => {
+                    running.held(&bindings).await.into_iter().map(|held| held.map(shown)).collect()
+                }
                 None => Vec::new(),
             }
         })

@@ -40,6 +40,7 @@ impl State {
         rebuilt.rebuild_derived();
         holds(1, rebuilt.by_domain == self.by_domain, || "tenants by domain".to_owned())?;
         holds(1, rebuilt.by_name == self.by_name, || "tenants by name".to_owned())?;
+        holds(1, rebuilt.held == self.held, || format!("{:?} for {:?}", self.held, rebuilt.held))?;
         holds(1, rebuilt.usage == self.usage, || format!("{:?} for {:?}", self.usage, rebuilt.usage))?;
         holds(1, rebuilt.expiries == self.expiries, || "bindings by expiry".to_owned())?;
         holds(1, rebuilt.key_expiries == self.key_expiries, || "keys by expiry".to_owned())?;
@@ -183,8 +184,9 @@ mod tests {
         run(&mut state, propose(1, 81, create_call(1)));
         assert_eq!(state.check_invariants(), Ok(()));
         type Break = (u8, fn(&mut State));
-        let breaks: [Break; 10] = [
+        let breaks: [Break; 11] = [
             (1, |s| s.usage.clear()),
+            (1, |s| s.held.clear()),
             (2, |s| s.last_tenant = TenantId(0)),
             (3, |s| {
                 s.numbers.insert("+44".into(), (TenantId(1), NumberTarget::Extension("9".into())));

@@ -67,6 +67,8 @@ pub struct State {
     pub by_name: OrdMap<String, TenantId>,
     /// Derived: how many calls and bindings each tenant has, for its limits.
     pub usage: OrdMap<TenantId, Usage>,
+    /// Derived: how many bindings have their flow at each node.
+    pub held: OrdMap<NodeId, u32>,
     /// Derived: bindings by coarse expiry, for `Tick`.
     pub expiries: OrdMap<(ClusterTime, TenantId, String, BindingKey), ()>,
     /// Derived: idempotency keys by expiry, for `Tick`.
@@ -130,6 +132,7 @@ impl Default for State {
             by_domain: OrdMap::new(),
             by_name: OrdMap::new(),
             usage: OrdMap::new(),
+            held: OrdMap::new(),
             expiries: OrdMap::new(),
             key_expiries: OrdMap::new(),
             node_keys: 0,
@@ -185,6 +188,16 @@ impl State {
     pub(crate) fn rows(&self) -> usize {
         let outcomes: usize = self.windows.values().map(|window| window.outcomes.len()).sum();
         self.extensions.len() + self.numbers.len() + self.bindings.len() + self.calls.len() + outcomes
+    }
+
+    /// Whether a node's lease has ended. Before leases nobody knows that of a node.
+    pub fn is_down(&self, node: NodeId) -> bool {
+        self.has_leases() && !self.leases.get(&node).is_some_and(|lease| lease.stands)
+    }
+
+    /// How many bindings have their flow at a node.
+    pub fn held_by(&self, node: NodeId) -> u32 {
+        self.held.get(&node).copied().unwrap_or(0)
     }
 
     /// The bindings of an extension, in key order.

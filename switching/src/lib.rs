@@ -10,7 +10,9 @@ pub mod admission;
 pub mod call;
 #[cfg(test)]
 mod fixture;
+pub mod intake;
 pub mod machine;
+pub mod qualify;
 pub mod quirks;
 pub mod refusal;
 pub mod registrar;

@@ -1,16 +1,20 @@
 //! The registrar (RFC 3261 section 10.3): from an authenticated REGISTER to what changes, and to its answer.
 
+mod outbound;
+
 use tandem_sip::header::Header;
 use tandem_sip::message::{Contacts, Message};
 use tandem_sip::name_addr::NameAddr;
 use tandem_sip::uri::Uri;
 use tandem_state::{
-    Binding, BindingKey, ClusterTime, Command, Flow, NewBinding, NodeEpoch, Revision, State, UnbindReason,
+    Binding, BindingKey, ClusterTime, Command, Flow, NewBinding, NodeEpoch, Party, Revision, State,
+    UnbindReason,
 };
 
 use crate::admission::User;
 use crate::machine::Now;
 use crate::registration::BindingId;
+pub use outbound::accepted_with;
 
 /// Bounds of what a phone may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,11 @@ pub enum Plan {
         status: u16,
         /// `Min-Expires`, with 423.
         min_expires_s: Option<u32>,
+    },
+    /// Answered 420: it needs what is not known here (RFC 3261 section 8.2.2.3).
+    Unsupported {
+        /// `Unsupported`.
+        tags: String,
     },
     /// To be carried out in order, all of it, and then answered with the bindings that are there.
     Changes(Vec<Change>),
@@ -102,6 +111,32 @@ pub fn plan(state: &State, now: Now, bounds: &Bounds, source: &Source<'_>, reque
     }
 }
 
+/// Whether the log would hear of a REGISTER, if it is by whom it says: what can be known before its proof is looked at.
+pub fn needs_log(
+    state: &State,
+    now: Now,
+    bounds: &Bounds,
+    flow: &Flow,
+    node_epoch: NodeEpoch,
+    request: &Message,
+) -> bool {
+    let Some(user) = claimed(state, request) else { return false };
+    let source = Source { user: &user, flow, node_epoch };
+    match plan(state, now, bounds, &source, request) {
+        Plan::Changes(changes) => changes.iter().any(|change| !matches!(change, Change::Refresh { .. })),
+        Plan::Refused { .. } | Plan::Unsupported { .. } => false,
+    }
+}
+
+/// Whom a REGISTER is about, by its own word.
+fn claimed(state: &State, request: &Message) -> Option<User> {
+    let record = Uri::parse(request.to().uri).ok()?;
+    let (tenant, config) = state.tenant_by_domain(record.host)?;
+    let extension = state.extension(tenant, &record.user_text()?)?;
+    let party = Party { number: extension.number.clone(), name: String::new() };
+    Some(User { tenant, domain: config.domain.clone(), party })
+}
+
 fn refused(status: u16) -> Plan {
     Plan::Refused { status, min_expires_s: None }
 }
@@ -128,12 +163,17 @@ fn changes(
     if request.values(Header::Contact).count() != contacts.len() {
         return refused(400);
     }
+    if let Some(refusal) = outbound::refusal(request, contacts) {
+        return refusal;
+    }
     let mut planned = Vec::with_capacity(contacts.len());
     // One contact that stands twice is one binding; what it says first counts.
     let mut seen = Vec::with_capacity(contacts.len());
     for contact in contacts {
         let asked = contact.expires().or(request.expires()).unwrap_or(bounds.expires_default_s);
-        let Some(key) = key_of(contact).filter(|_| is_callable(contact.uri)) else { return refused(400) };
+        let Some(key) = key_of(request, contact).filter(|_| is_callable(contact.uri)) else {
+            return refused(400);
+        };
         if seen.contains(&key) {
             continue;
         }
@@ -233,17 +273,15 @@ fn is_callable(uri: &str) -> bool {
     !uri.is_empty() && uri.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// RFC 5626: instance and reg-id where the phone gives both (or an instance alone), else the contact's URI.
-fn key_of(contact: &NameAddr<'_>) -> Option<BindingKey> {
+/// RFC 5626: instance and reg-id of one of several flows, the instance alone of any other phone that gives it, else the
+/// contact's URI.
+fn key_of(request: &Message, contact: &NameAddr<'_>) -> Option<BindingKey> {
     let uri = Uri::parse(contact.uri).ok()?;
-    let instance = contact.param("+sip.instance").map(|value| value.trim_matches(['"', '<', '>']).to_owned());
-    let reg_id = contact.param("reg-id").map_or(Some(0), |value| value.parse().ok());
-    match (instance, reg_id) {
-        (Some(instance), Some(reg_id)) if !instance.is_empty() => {
-            Some(BindingKey::Instance(instance, reg_id))
-        }
-        _ => Some(BindingKey::Contact(canonical(&uri))),
-    }
+    let flow = outbound::flow_of(request, contact);
+    Some(match flow.or_else(|| Some((outbound::instance_of(contact)?, 0))) {
+        Some((instance, reg_id)) => BindingKey::Instance(instance.to_owned(), reg_id),
+        None => BindingKey::Contact(canonical(&uri)),
+    })
 }
 
 /// The parts of a contact URI that tell two apart (section 19.1.4, with parameters that phones change left out).

@@ -1,12 +1,29 @@
-//! One binding on the node that holds its flow: its exact expiry, and its end.
+//! One binding on the node that holds its flow: its exact expiry, whether its phone answers, and its end.
 //!
-//! The log holds a coarse expiry only; this machine is what makes a phone that went away disappear in time.
+//! The log holds a coarse expiry only; this machine is what makes a phone that went away disappear in time. A phone that
+//! is reached by datagrams is asked now and then (OPTIONS, RFC 3261 section 11) whether it is still there, as nobody tells
+//! when it is not; a REGISTER says the same. One that does not answer is shown as unreachable and kept to its granted
+//! expiry: it may be the network, and the phone believes that it is registered.
+
+use std::sync::Arc;
 
 use tandem_state::{
     Binding, BindingKey, Command, NodeEpoch, Refusal, Reply, Revision, TenantId, UnbindReason,
 };
 
 use crate::machine::{Machine, Now};
+
+/// A phone is asked so long after it was last heard, and up to [`ASK_SPREAD_MS`] later by chance: 30 s on average.
+const ASK_MS: u64 = 24_000;
+/// See [`ASK_MS`].
+const ASK_SPREAD_MS: u64 = 12_000;
+/// What was taken up from the log is asked for the first time within this, so that a node that starts does not ask all
+/// at once.
+const TAKEN_UP_MS: u64 = 30_000;
+/// How long an answer is waited for.
+const ANSWER_MS: u64 = 2_000;
+/// How often a phone that was there is asked before it counts as unreachable; one that was not is asked once each time.
+const TRIES_MAX: u8 = 3;
 
 /// Wait before an unbind with an unknown outcome is proposed again.
 const RETRY_MS: u64 = 1_000;
@@ -45,7 +62,13 @@ pub enum Input {
         expires_s: Option<u32>,
         /// On the steady clock, the end that the log has: what holds until the phone refreshes.
         coarse_ms: u64,
+        /// Its phone is reached by datagrams.
+        datagrams: bool,
     },
+    /// The phone answered an OPTIONS, in whatever words.
+    Heard,
+    /// The OPTIONS was not sent: too much else is.
+    NotAsked,
     /// It left the table, or moved to another node.
     Gone,
     /// Its connection closed.
@@ -58,18 +81,39 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Put this to the log, and answer with [`Input::Proposed`].
-    Propose(Command),
+    Propose(Box<Command>),
+    /// Send the phone an OPTIONS, and say [`Input::Heard`] when it answers.
+    Ask,
+    /// It did not answer. For whoever counts; [`Registration::is_unreachable`] says it from now on.
+    Unanswered,
 }
 
 /// The machine of one binding.
 #[derive(Debug, Clone)]
 pub struct Registration {
-    id: BindingId,
+    id: Arc<BindingId>,
     node_epoch: NodeEpoch,
     revision: Revision,
     expires_ms: u64,
     phase: Phase,
+    asking: Asking,
+    unreachable: bool,
+    chance: u64,
     output: Option<Output>,
+}
+
+/// What is going on between the phone and us, besides its REGISTERs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    /// Its connection says whether it is there.
+    Never,
+    Next {
+        at_ms: u64,
+    },
+    Asked {
+        tries: u8,
+        until_ms: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +124,36 @@ enum Phase {
 }
 
 impl Registration {
-    /// A binding as the log holds it, which lasts until `expires_ms` on the steady clock.
-    pub fn new(id: BindingId, node_epoch: NodeEpoch, revision: Revision, expires_ms: u64) -> Self {
-        Registration { id, node_epoch, revision, expires_ms, phase: Phase::Bound, output: None }
+    /// A binding as the log holds it, which lasts until `expires_ms` on the steady clock. `chance` is any random number.
+    pub fn new(
+        id: Arc<BindingId>,
+        node_epoch: NodeEpoch,
+        revision: Revision,
+        expires_ms: u64,
+        chance: u64,
+    ) -> Self {
+        let (phase, asking) = (Phase::Bound, Asking::Never);
+        Registration {
+            id,
+            node_epoch,
+            revision,
+            expires_ms,
+            phase,
+            asking,
+            unreachable: false,
+            chance,
+            output: None,
+        }
+    }
+
+    /// Which binding this is.
+    pub fn id(&self) -> &Arc<BindingId> {
+        &self.id
+    }
+
+    /// Its phone did not answer when it was last asked.
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable
     }
 
     /// Its exact end on the steady clock.
@@ -92,14 +163,15 @@ impl Registration {
 
     fn unbind(&mut self, reason: UnbindReason) {
         self.phase = Phase::Unbinding { reason, retry_ms: None };
-        self.output = Some(Output::Propose(Command::Unbind {
+        let command = Command::Unbind {
             node_epoch: self.node_epoch,
             tenant: self.id.tenant,
             number: self.id.number.clone(),
             key: self.id.key.clone(),
             revision: self.revision,
             reason,
-        }));
+        };
+        self.output = Some(Output::Propose(Box::new(command)));
     }
 
     fn proposed(&mut self, now: Now, outcome: Option<Result<Reply, Refusal>>) {
@@ -133,6 +205,55 @@ impl Registration {
     fn extend(&mut self, now: Now, expires_s: u32) {
         self.expires_ms = now.steady_ms + u64::from(expires_s) * 1_000;
         self.phase = Phase::Bound;
+        self.heard(now);
+    }
+
+    /// The way to the phone is this from now on.
+    fn reached_by(&mut self, now: Now, datagrams: bool) {
+        match self.asking {
+            _ if !datagrams => (self.asking, self.unreachable) = (Asking::Never, false),
+            Asking::Never => {
+                let at_ms = now.steady_ms + self.chance() % TAKEN_UP_MS;
+                self.asking = Asking::Next { at_ms };
+            }
+            Asking::Next { .. } | Asking::Asked { .. } => {}
+        }
+    }
+
+    fn heard(&mut self, now: Now) {
+        self.unreachable = false;
+        self.ask_later(now);
+    }
+
+    fn ask_later(&mut self, now: Now) {
+        if self.asking != Asking::Never {
+            let at_ms = now.steady_ms + ASK_MS + self.chance() % ASK_SPREAD_MS;
+            self.asking = Asking::Next { at_ms };
+        }
+    }
+
+    fn ask_or_give_up(&mut self, now: Now) {
+        let tries = match self.asking {
+            Asking::Next { at_ms } if now.steady_ms >= at_ms => 1,
+            Asking::Asked { tries, until_ms } if now.steady_ms >= until_ms => tries + 1,
+            Asking::Never | Asking::Next { .. } | Asking::Asked { .. } => return,
+        };
+        let tries_max = if self.unreachable { 1 } else { TRIES_MAX };
+        if tries <= tries_max {
+            self.asking = Asking::Asked { tries, until_ms: now.steady_ms + ANSWER_MS };
+            self.output = Some(Output::Ask);
+        } else {
+            self.unreachable = true;
+            self.ask_later(now);
+            self.output = Some(Output::Unanswered);
+        }
+    }
+
+    /// The next number of a row that begins by chance (Knuth's multiplier); the upper half is what is random in it.
+    fn chance(&mut self) -> u64 {
+        self.chance =
+            self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.chance >> 32
     }
 }
 
@@ -143,9 +264,12 @@ impl Machine for Registration {
     fn handle_input(&mut self, now: Now, input: Input) {
         match input {
             Input::Refreshed { expires_s } => self.extend(now, expires_s),
-            Input::Bound { revision, expires_s, coarse_ms } => {
-                self.bound(now, revision, expires_s, coarse_ms)
+            Input::Bound { revision, expires_s, coarse_ms, datagrams } => {
+                self.reached_by(now, datagrams);
+                self.bound(now, revision, expires_s, coarse_ms);
             }
+            Input::Heard => self.heard(now),
+            Input::NotAsked => self.ask_later(now),
             Input::Gone => self.phase = Phase::Gone,
             Input::ConnectionClosed => self.unbind(UnbindReason::ConnectionLost),
             Input::Proposed(outcome) => self.proposed(now, outcome),
@@ -158,7 +282,12 @@ impl Machine for Registration {
 
     fn poll_timeout(&self) -> Option<u64> {
         match self.phase {
-            Phase::Bound => Some(self.expires_ms),
+            Phase::Bound => Some(match self.asking {
+                Asking::Never => self.expires_ms,
+                Asking::Next { at_ms: ask_ms } | Asking::Asked { until_ms: ask_ms, .. } => {
+                    ask_ms.min(self.expires_ms)
+                }
+            }),
             Phase::Unbinding { retry_ms, .. } => retry_ms,
             Phase::Gone => None,
         }
@@ -168,7 +297,8 @@ impl Machine for Registration {
         match self.phase {
             Phase::Bound if now.steady_ms >= self.expires_ms => self.unbind(UnbindReason::Expired),
             Phase::Unbinding { reason, retry_ms: Some(at) } if now.steady_ms >= at => self.unbind(reason),
-            Phase::Bound | Phase::Unbinding { .. } | Phase::Gone => {}
+            Phase::Bound => self.ask_or_give_up(now),
+            Phase::Unbinding { .. } | Phase::Gone => {}
         }
     }
 
@@ -178,125 +308,4 @@ impl Machine for Registration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn registration() -> Registration {
-        let id = BindingId {
-            tenant: TenantId(1),
-            number: "101".into(),
-            key: BindingKey::Contact("sip:101@127.0.0.1".into()),
-        };
-        Registration::new(id, NodeEpoch(1), Revision(7), 60_000)
-    }
-
-    fn at(steady_ms: u64) -> Now {
-        Now { steady_ms, ..Now::default() }
-    }
-
-    #[test]
-    fn a_phone_that_does_not_refresh_is_unbound_at_its_granted_expiry() {
-        let mut binding = registration();
-        binding.handle_timeout(at(59_999));
-        assert_eq!(binding.poll_output(), None);
-        binding.handle_timeout(at(60_000));
-        assert!(matches!(
-            binding.poll_output(),
-            Some(Output::Propose(Command::Unbind {
-                revision: Revision(7),
-                reason: UnbindReason::Expired,
-                ..
-            }))
-        ));
-        binding.handle_input(at(60_010), Input::Proposed(Some(Ok(Reply::Done))));
-        assert!(binding.is_finished());
-    }
-
-    #[test]
-    fn a_refresh_moves_the_expiry_without_a_log_entry() {
-        let mut binding = registration();
-        binding.handle_input(at(50_000), Input::Refreshed { expires_s: 60 });
-        binding.handle_timeout(at(60_000));
-        assert_eq!((binding.poll_output(), binding.poll_timeout()), (None, Some(110_000)));
-    }
-
-    #[test]
-    fn an_unbind_with_an_unknown_outcome_is_proposed_again() {
-        let mut binding = registration();
-        binding.handle_timeout(at(60_000));
-        assert!(binding.poll_output().is_some());
-        binding.handle_input(at(61_000), Input::Proposed(None));
-        assert_eq!(binding.poll_timeout(), Some(62_000));
-        binding.handle_timeout(at(62_000));
-        assert!(binding.poll_output().is_some());
-    }
-
-    #[test]
-    fn a_refusal_because_the_phone_moved_on_ends_this_actor_alone() {
-        let mut binding = registration();
-        binding.handle_timeout(at(60_000));
-        let moved = Refusal::StaleRevision { current: Revision(9) };
-        binding.handle_input(at(60_010), Input::Proposed(Some(Err(moved))));
-        assert!(binding.is_finished());
-    }
-
-    #[test]
-    fn a_binding_that_outlived_a_lease_of_its_node_is_unbound_under_the_next_one() {
-        let mut binding = registration();
-        binding.handle_timeout(at(60_000));
-        assert!(binding.poll_output().is_some());
-        let stale = Refusal::StaleNodeEpoch { current: NodeEpoch(2) };
-        binding.handle_input(at(60_010), Input::Proposed(Some(Err(stale))));
-        assert_eq!((binding.is_finished(), binding.poll_timeout()), (false, Some(61_010)));
-        binding.handle_timeout(at(61_010));
-        assert!(matches!(
-            binding.poll_output(),
-            Some(Output::Propose(Command::Unbind { node_epoch: NodeEpoch(2), .. }))
-        ));
-    }
-
-    #[test]
-    fn a_closed_connection_unbinds_at_once_under_the_newest_revision() {
-        let mut binding = registration();
-        let bound = Input::Bound { revision: Revision(9), expires_s: Some(60), coarse_ms: 480_000 };
-        binding.handle_input(at(1_000), bound);
-        binding.handle_input(at(2_000), Input::ConnectionClosed);
-        let Some(Output::Propose(Command::Unbind { revision, reason, .. })) = binding.poll_output() else {
-            panic!("nothing was proposed")
-        };
-        assert_eq!((revision, reason), (Revision(9), UnbindReason::ConnectionLost));
-        assert_eq!(binding.poll_timeout(), None, "its outcome is awaited");
-    }
-
-    #[test]
-    fn a_phone_that_is_bound_anew_while_it_is_unbound_lives_on() {
-        let mut binding = registration();
-        binding.handle_timeout(at(60_000));
-        assert!(binding.poll_output().is_some());
-        let bound = Input::Bound { revision: Revision(9), expires_s: Some(60), coarse_ms: 540_000 };
-        binding.handle_input(at(60_005), bound);
-        let moved = Refusal::StaleRevision { current: Revision(9) };
-        binding.handle_input(at(60_010), Input::Proposed(Some(Err(moved))));
-        assert_eq!((binding.is_finished(), binding.poll_timeout()), (false, Some(120_005)));
-    }
-
-    #[test]
-    fn a_binding_that_left_the_table_ends_without_a_word() {
-        let mut binding = registration();
-        binding.handle_input(at(1_000), Input::Gone);
-        assert_eq!(
-            (binding.is_finished(), binding.poll_output(), binding.poll_timeout()),
-            (true, None, None)
-        );
-    }
-
-    #[test]
-    fn a_node_that_takes_up_a_binding_keeps_it_until_the_logs_expiry() {
-        let mut binding = registration();
-        binding.handle_timeout(at(60_000));
-        assert!(binding.poll_output().is_some());
-        let again = Input::Bound { revision: Revision(9), expires_s: None, coarse_ms: 480_000 };
-        binding.handle_input(at(60_005), again);
-        assert_eq!(binding.poll_timeout(), Some(480_000));
-    }
-}
+mod tests;

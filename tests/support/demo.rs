@@ -107,8 +107,13 @@ fn apply_file() -> String {
 impl Demo {
     /// Starts a cluster on 127.0.`net`.x with two tenants of equal numbers and waits until it says that it is ready.
     pub fn start(net: u8) -> Demo {
+        Demo::start_with(net, &apply_file())
+    }
+
+    /// The same with other content.
+    pub fn start_with(net: u8, apply_file: &str) -> Demo {
         let dir = scratch(&format!("demo-{net}"));
-        std::fs::write(dir.join("apply.yaml"), apply_file()).expect("the apply file");
+        std::fs::write(dir.join("apply.yaml"), apply_file).expect("the apply file");
         Demo::start_again(net, dir)
     }
 

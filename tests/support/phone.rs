@@ -21,6 +21,8 @@ enum Line {
 pub struct Phone {
     pub account: Account,
     pub local: SocketAddrV4,
+    /// Further headers of its REGISTERs.
+    pub registers_with: Vec<(&'static str, &'static str)>,
     line: Line,
     inbox: VecDeque<Message>,
     answered: HashMap<String, Vec<u8>>,
@@ -68,6 +70,7 @@ impl Phone {
         Phone {
             account: account.clone(),
             local,
+            registers_with: Vec::new(),
             line,
             inbox: VecDeque::new(),
             answered: HashMap::new(),
@@ -84,6 +87,13 @@ impl Phone {
         let mut phone = Phone::new(demo, account, node);
         phone.register();
         phone
+    }
+
+    /// Over UDP: what it sends goes to this node from now on.
+    pub fn turn_to(&mut self, server: SocketAddrV4) {
+        if let Line::Udp(_, to) = &mut self.line {
+            *to = server;
+        }
     }
 
     pub fn contact(&self) -> String {
@@ -121,6 +131,9 @@ impl Phone {
                 .with("CSeq", &format!("{} REGISTER", self.cseq));
             if !contact.is_empty() {
                 request = request.with("Contact", contact).with("Expires", &expires.to_string());
+            }
+            for (name, value) in &self.registers_with {
+                request.add(name, value);
             }
             if let Some(challenge) = &mut challenge {
                 let (name, value) = challenge.answer(&self.credentials(), "REGISTER", &uri);

@@ -12,6 +12,7 @@ mod counters;
 mod gate;
 mod listener;
 mod path;
+mod stun;
 mod udp;
 
 use std::io;
@@ -244,7 +245,8 @@ impl Drop for Shared {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_max: 20_000,
+            // Two thirds of 100,000 phones: three nodes' share while one of them is down.
+            connections_max: 66_000,
             connections_per_source_max: 1_000,
             idle_timeout: Duration::from_secs(600),
             message_timeout: Duration::from_secs(10),

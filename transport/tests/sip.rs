@@ -122,6 +122,18 @@ async fn a_ping_is_answered_and_the_end_of_the_stream_is_told() {
 }
 
 #[tokio::test]
+async fn a_path_from_before_a_restart_is_closed_even_when_its_number_is_another_connections() {
+    let (transport, mut incoming) = bind(Limits::default());
+    let mut phone = TcpStream::connect(tcp(&transport)).await.expect("accepted");
+    phone.write_all(OPTIONS).await.expect("sent");
+    let (path, _) = message(&mut incoming).await;
+    let former = Path { remote: "127.0.0.13:5060".parse().expect("a literal address"), ..path };
+    let answer = Bytes::from_static(b"SIP/2.0 200 OK\r\n\r\n");
+    assert_eq!(transport.send(&former, answer.clone()), Err(SendError::Closed));
+    assert_eq!(transport.send(&path, answer), Ok(()));
+}
+
+#[tokio::test]
 async fn a_stream_without_lengths_is_closed() {
     let (transport, mut incoming) = bind(Limits::default());
     let mut phone = TcpStream::connect(tcp(&transport)).await.expect("accepted");

@@ -51,10 +51,10 @@ async fn read(api: &Api, session: &Session, tenant: Option<TenantId>, page: &Pag
     let found: Vec<Binding> = found.into_iter().map(|(_, binding)| binding.clone()).collect();
     let is_down = |binding: &Binding| members.down.contains(&binding.spec.flow.node);
     let asked = found.iter().filter(|binding| !is_down(binding)).cloned().collect();
-    let mut exact = api.switch.exact_expiries(asked).await.into_iter();
+    let mut held = api.switch.held(asked).await.into_iter();
     let show = |binding: &Binding| {
-        let exact = if is_down(binding) { None } else { exact.next().flatten() };
-        RegistrationView::of(&session.view, binding, exact, is_down(binding))
+        let held = if is_down(binding) { None } else { held.next().flatten() };
+        RegistrationView::of(&session.view, binding, held, is_down(binding))
     };
     let items = found.iter().map(show).collect();
     Ok(session.answer(List { items, next_cursor }))

@@ -1,10 +1,11 @@
 //! A phone's registration.
 
 use serde::{Deserialize, Serialize};
-use tandem_state::{Binding, BindingKey, ClusterTime, State, Transport};
+use tandem_state::{Binding, BindingKey, State, Transport};
 use utoipa::ToSchema;
 
 use super::{node_name, tenant_name, word};
+use crate::switch::Held;
 use crate::time::rfc3339;
 
 /// A phone's registration.
@@ -30,20 +31,22 @@ pub struct RegistrationView {
     /// times as long.
     #[schema(format = DateTime)]
     pub expires_at: String,
-    /// `ok`; `unproven`: its node is down, other nodes try its address; `unreachable`: its connection went with its node.
+    /// `ok`; `unproven`: its node is down, other nodes try its address; `unreachable`: it did not answer when it was last
+    /// asked, or its connection went with its node.
     pub state: String,
 }
 
 impl RegistrationView {
-    /// `exact` is the expiry as the holding node knows it, `node_down` whether that node doesn't answer.
+    /// `held` is what the holding node knows of it, `node_down` whether that node doesn't answer.
     pub(crate) fn of(
         state: &State,
         binding: &Binding,
-        exact: Option<ClusterTime>,
+        held: Option<Held>,
         node_down: bool,
     ) -> RegistrationView {
         let spec = &binding.spec;
         let reach = match (node_down, spec.flow.transport) {
+            (false, _) if held.is_some_and(|held| held.unreachable) => "unreachable",
             (false, _) => "ok",
             (true, Transport::Udp) => "unproven",
             (true, Transport::Tcp | Transport::Tls | Transport::Ws) => "unreachable",
@@ -61,7 +64,7 @@ impl RegistrationView {
             node: node_name(state, spec.flow.node),
             user_agent: spec.user_agent.clone(),
             instance,
-            expires_at: rfc3339(exact.unwrap_or(spec.expires)),
+            expires_at: rfc3339(held.map_or(spec.expires, |held| held.expires)),
             state: reach.to_owned(),
         }
     }

@@ -81,7 +81,8 @@ pub(super) struct Head {
 impl Head {
     pub(super) fn walk(bytes: &[u8]) -> Result<Self, ParseError> {
         let (start_line, mut at) = line(bytes, 0)?;
-        let mut head = Self { start_line, lines: Vec::with_capacity(20), folds: Vec::new(), end: 0 };
+        let mut head =
+            Self { start_line, lines: Vec::with_capacity(lines_of(bytes)), folds: Vec::new(), end: 0 };
         loop {
             let (range, next) = line(bytes, at)?;
             let text = bytes.get(range.clone()).unwrap_or_default();
@@ -125,6 +126,12 @@ impl Head {
         self.folds.push(at);
         Ok(())
     }
+}
+
+/// How many header lines a message may have: so that the index, which lives as long as the message, has no room to spare.
+fn lines_of(bytes: &[u8]) -> usize {
+    let head = memchr::memmem::find(bytes, b"\r\n\r\n").and_then(|end| bytes.get(..end)).unwrap_or(bytes);
+    memchr::memchr_iter(b'\n', head).take(HEADERS_MAX).count()
 }
 
 /// The next line without its end, and where the one after it begins. A lone LF ends a line too.

@@ -7,7 +7,7 @@ use crate::build::ResponseBuilder;
 use crate::message::Message;
 
 /// A peer of the tests: a name, and whether it loses nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Phone(pub(super) &'static str, pub(super) bool);
 
 impl Peer for Phone {

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::sync::Arc;
 
+use super::Peer;
 use super::client_invite::ClientInvite;
 use super::client_non_invite::ClientNonInvite;
 use super::key::{ClientKey, Key, ServerKey, branch_of};
@@ -19,9 +20,10 @@ use crate::message::Message;
 #[allow(clippy::enum_variant_names)]
 #[derive(Clone, Debug)]
 pub(super) enum Machine {
-    ClientInvite(ClientInvite),
+    /// Boxed, as is its sibling: both are large, and most transactions are not INVITEs.
+    ClientInvite(Box<ClientInvite>),
     ClientNonInvite(ClientNonInvite),
-    ServerInvite(ServerInvite),
+    ServerInvite(Box<ServerInvite>),
     ServerNonInvite(ServerNonInvite),
 }
 
@@ -40,6 +42,8 @@ pub(super) struct Slots<P> {
     free: Vec<usize>,
     by_key: HashMap<Arc<str>, usize, Seeded>,
     wakes: BTreeSet<(u64, usize)>,
+    /// Of connections, because those close by the ten thousand; a datagram's peer is looked for.
+    by_connection: HashMap<P, BTreeSet<usize>, Seeded>,
     pub(super) clients: usize,
 }
 
@@ -57,10 +61,16 @@ impl BuildHasher for Seeded {
     }
 }
 
-impl<P> Slots<P> {
+impl<P: Peer> Slots<P> {
     pub(super) fn new(seed: u64) -> Self {
-        let by_key = HashMap::with_hasher(Seeded(seed));
-        Self { slots: Vec::new(), free: Vec::new(), by_key, wakes: BTreeSet::new(), clients: 0 }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_key: HashMap::with_hasher(Seeded(seed)),
+            wakes: BTreeSet::new(),
+            by_connection: HashMap::with_hasher(Seeded(seed)),
+            clients: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -86,6 +96,9 @@ impl<P> Slots<P> {
         }
         self.clients = self.clients.saturating_add(usize::from(machine.is_client()));
         self.by_key.insert(key.clone(), at);
+        if peer.is_reliable() {
+            self.by_connection.entry(peer.clone()).or_default().insert(at);
+        }
         if let Some(slot) = self.slots.get_mut(at) {
             *slot = Some(Slot { key, machine, peer, wake_at: None });
         }
@@ -99,6 +112,7 @@ impl<P> Slots<P> {
         }
         self.clients = self.clients.saturating_sub(usize::from(slot.machine.is_client()));
         self.by_key.remove(&slot.key);
+        self.disconnect(at, &slot.peer);
         self.free.push(at);
     }
 
@@ -127,11 +141,19 @@ impl<P> Slots<P> {
         self.wakes.first().filter(|(wake, _)| *wake <= now_ms).map(|(_, at)| *at)
     }
 
+    fn disconnect(&mut self, at: usize, peer: &P) {
+        let Some(slots) = self.by_connection.get_mut(peer) else { return };
+        slots.remove(&at);
+        if slots.is_empty() {
+            self.by_connection.remove(peer);
+        }
+    }
+
     /// The slots that speak to this peer, in slot order.
-    pub(super) fn of_peer(&self, peer: &P) -> Vec<usize>
-    where
-        P: Eq,
-    {
+    pub(super) fn of_peer(&self, peer: &P) -> Vec<usize> {
+        if peer.is_reliable() {
+            return self.by_connection.get(peer).into_iter().flatten().copied().collect();
+        }
         let taken = self.slots.iter().enumerate();
         taken.filter(|(_, slot)| slot.as_ref().is_some_and(|s| &s.peer == peer)).map(|(at, _)| at).collect()
     }
@@ -162,6 +184,10 @@ impl Machine {
             Self::ClientInvite(machine) => Some(machine.request()),
             Self::ClientNonInvite(_) | Self::ServerInvite(_) | Self::ServerNonInvite(_) => None,
         }
+    }
+
+    pub(super) fn is_invite(&self) -> bool {
+        matches!(self, Self::ClientInvite(_) | Self::ServerInvite(_))
     }
 
     pub(super) fn is_client(&self) -> bool {

@@ -169,7 +169,9 @@ impl<P: Peer> Table<P> {
         let key = ClientKey(self.scratch.as_str().into());
         let (reliable, timers) = (peer.is_reliable(), self.timers);
         let machine = match request.method() {
-            Method::Invite => Machine::ClientInvite(ClientInvite::new(now_ms, request, reliable, timers)),
+            Method::Invite => {
+                Machine::ClientInvite(Box::new(ClientInvite::new(now_ms, request, reliable, timers)))
+            }
             _ => Machine::ClientNonInvite(ClientNonInvite::new(now_ms, request, reliable, timers)),
         };
         let at = self.slots.insert(key.0.clone(), machine, peer);
@@ -186,6 +188,19 @@ impl<P: Peer> Table<P> {
     pub fn respond(&mut self, now_ms: u64, key: &ServerKey, response: Message) -> Result<(), Gone> {
         let at = self.slots.find(&key.0).filter(|_| response.is_response()).ok_or(Gone)?;
         self.server_input(now_ms, at, ServerInput::Respond(response));
+        Ok(())
+    }
+
+    /// Answers a request finally and forgets it, as a stateless server does (RFC 3261 section 8.2.7): for what is cheaper to
+    /// say again than to remember. A copy of the request is a new request. An INVITE, whose ACK has to be awaited, is
+    /// remembered all the same.
+    pub fn respond_once(&mut self, now_ms: u64, key: &ServerKey, response: Message) -> Result<(), Gone> {
+        self.respond(now_ms, key, response)?;
+        let done = self.slots.find(&key.0);
+        let is_invite = |at| self.slots.get(at).is_some_and(|slot| slot.machine.is_invite());
+        if let Some(at) = done.filter(|at| !is_invite(*at)) {
+            self.slots.remove(at);
+        }
         Ok(())
     }
 
@@ -273,7 +288,9 @@ impl<P: Peer> Table<P> {
         }
         let (reliable, timers) = (peer.is_reliable(), self.timers);
         let machine = match request.method() {
-            Method::Invite => Machine::ServerInvite(ServerInvite::new(now_ms, request, reliable, timers)),
+            Method::Invite => {
+                Machine::ServerInvite(Box::new(ServerInvite::new(now_ms, request, reliable, timers)))
+            }
             _ => Machine::ServerNonInvite(ServerNonInvite::new(request, reliable, timers)),
         };
         let at = self.slots.insert(self.scratch.as_str().into(), machine, peer);
@@ -334,7 +351,7 @@ impl<P: Peer> Table<P> {
     }
 
     /// A To-tag that is the same for each copy of a request (RFC 3261 section 8.2.7).
-    fn stateless_tag(&self, request: &Message) -> String {
+    pub fn stateless_tag(&self, request: &Message) -> String {
         let names = (request.call_id(), request.via_top().branch, request.from().tag());
         format!("{:016x}", self.seed.hash_one(names))
     }

@@ -11,8 +11,12 @@ use crate::tables::{BindingRow, KeptReply, State, Usage};
 impl State {
     pub(crate) fn put_binding(&mut self, row: BindingRow, binding: Binding) {
         let expires = binding.spec.expires;
+        self.hold_more(binding.spec.flow.node);
         match self.bindings.insert(row.clone(), binding) {
-            Some(former) => drop(self.expiries.remove(&expiry(&row, former.spec.expires))),
+            Some(former) => {
+                self.hold_less(former.spec.flow.node);
+                self.expiries.remove(&expiry(&row, former.spec.expires));
+            }
             None => self.use_more(row.0, |usage| &mut usage.registrations),
         }
         self.expiries.insert(expiry(&row, expires), ());
@@ -22,7 +26,21 @@ impl State {
         let binding = self.bindings.remove(row)?;
         self.expiries.remove(&expiry(row, binding.spec.expires));
         self.use_less(row.0, |usage| &mut usage.registrations);
+        self.hold_less(binding.spec.flow.node);
         Some(binding)
+    }
+
+    fn hold_more(&mut self, node: NodeId) {
+        let held = self.held.entry(node).or_default();
+        *held = held.saturating_add(1);
+    }
+
+    fn hold_less(&mut self, node: NodeId) {
+        let Some(held) = self.held.get_mut(&node) else { return };
+        *held = held.saturating_sub(1);
+        if *held == 0 {
+            self.held.remove(&node);
+        }
     }
 
     pub(crate) fn put_call(&mut self, call: Call) {
@@ -85,9 +103,12 @@ impl State {
         for tenant in callers {
             self.use_more(tenant, |usage| &mut usage.calls);
         }
-        let bound: Vec<TenantId> = self.bindings.keys().map(|row| row.0).collect();
-        for tenant in bound {
+        let bound: Vec<(TenantId, NodeId)> =
+            self.bindings.iter().map(|(row, binding)| (row.0, binding.spec.flow.node)).collect();
+        self.held = OrdMap::new();
+        for (tenant, node) in bound {
             self.use_more(tenant, |usage| &mut usage.registrations);
+            self.hold_more(node);
         }
     }
 }

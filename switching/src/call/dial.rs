@@ -9,6 +9,9 @@ use super::{Call, Creation, Output, Phase, Proposal, Ringing};
 use crate::machine::Now;
 use crate::refusal;
 
+/// The flow that the request was to take is gone (RFC 5626 section 11.5).
+const FLOW_FAILED: u16 = 430;
+
 /// How long a target rings before the log is told.
 const RINGING_NOTE_MS: u64 = 250;
 
@@ -41,6 +44,21 @@ impl Call {
         let (id, flow) = (leg.id, leg.flow.clone());
         self.put(Output::Listen(id));
         self.put(Output::Request { message: invite, flow });
+    }
+
+    /// The phone behind a flow that failed is rung by its next one; false when there is none, or the ringing is over. Only
+    /// one flow of a phone rings at a time.
+    fn ring_by_next_flow(&mut self, id: LegId) -> bool {
+        let dialling = matches!(self.phase, Phase::Dialling { .. });
+        let Some(index) = self.callees.iter().position(|leg| leg.id == id && leg.is_open_attempt()) else {
+            return false;
+        };
+        if !dialling || !self.callees.get_mut(index).is_some_and(super::Leg::turn_to_next_flow) {
+            return false;
+        }
+        self.early = self.early.filter(|early| *early != id);
+        self.ring(index);
+        true
     }
 
     /// What the log says to the call's record.
@@ -79,6 +97,7 @@ impl Call {
         match message.status().unwrap_or(500) {
             0..=199 => self.progress(now, id, &message),
             200..=299 => self.answered(now, id, &message),
+            FLOW_FAILED if self.ring_by_next_flow(id) => {}
             status @ 300..=599 => self.target_failed(now, id, refusal::cause_of_status(status)),
             status => self.refused_for_all(now, id, refusal::cause_of_status(status)),
         }
@@ -162,8 +181,11 @@ impl Call {
     /// No final response to a request of ours.
     pub(super) fn unanswered(&mut self, now: Now, id: LegId, method: &Method, cseq: u32) {
         let Some(leg) = self.leg(id) else { return };
-        let first = matches!(leg.stage, Stage::Inviting { .. } | Stage::Cancelling { .. });
+        // What became of an INVITE by a flow that was given up says nothing about the present one.
+        let former = *method == Method::Invite && cseq != leg.first_cseq();
+        let first = !former && matches!(leg.stage, Stage::Inviting { .. } | Stage::Cancelling { .. });
         match method {
+            Method::Invite if first && self.ring_by_next_flow(id) => {}
             Method::Invite | Method::Cancel if first => self.target_failed(now, id, Cause::Unreachable),
             Method::Info => self.info_unanswered(now, id, cseq),
             Method::Invite | Method::Update => self.exchange_unanswered(now, id, cseq),

@@ -1,5 +1,6 @@
 //! One dialog with one phone, as the call sees it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tandem_media::plan::EndId;
@@ -7,6 +8,8 @@ use tandem_sip::dialog::Dialog;
 use tandem_sip::message::Message;
 use tandem_sip::transaction::ServerKey;
 use tandem_state::{Cause, ClusterTime, Flow, LegDirection, LegId, Party};
+
+use crate::routing::Target;
 
 /// One leg of a call.
 #[derive(Debug, Clone)]
@@ -18,6 +21,8 @@ pub struct Leg {
     pub(super) flow: Flow,
     /// `host:port` of the flow's node as the far end knows it.
     pub(super) sent_by: String,
+    /// Other flows of the same phone, for when this one fails.
+    pub(super) next: VecDeque<Target>,
     pub(super) dialog: Dialog,
     pub(super) stage: Stage,
     /// The INVITE of ours that opened it, kept for an answer that crosses our CANCEL.
@@ -97,6 +102,14 @@ impl Leg {
 
     pub(super) fn is_over(&self) -> bool {
         self.stage == Stage::Over
+    }
+
+    /// Turns to the next flow of its phone (RFC 5626 section 5.3); false when there is none.
+    pub(super) fn turn_to_next_flow(&mut self) -> bool {
+        let Some(next) = self.next.pop_front() else { return false };
+        (self.flow, self.sent_by) = (next.flow, next.sent_by);
+        (self.dialog.route_set, self.dialog.remote_target) = (next.path, next.contact);
+        true
     }
 
     /// It still rings or may still answer.

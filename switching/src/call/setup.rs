@@ -149,9 +149,10 @@ fn callee_leg(setup: &Setup, end: EndId, target: &SetupTarget) -> Leg {
         local_cseq: CSEQ_BLOCK,
         remote_cseq: None,
     };
-    let Target { flow, sent_by, .. } = target.target.clone();
+    let Target { flow, sent_by, next, .. } = target.target.clone();
     let media = leg_media(target.leg, end, target.media);
-    leg(target.leg, LegDirection::Out, setup.to.clone(), flow, sent_by, dialog, media)
+    let leg = leg(target.leg, LegDirection::Out, setup.to.clone(), flow, sent_by, dialog, media);
+    Leg { next: next.into(), ..leg }
 }
 
 fn leg(
@@ -169,6 +170,7 @@ fn leg(
         party,
         flow,
         sent_by,
+        next: Default::default(),
         dialog,
         stage: Stage::Over,
         opened: None,

@@ -45,6 +45,8 @@ fn refusal(status: u16) -> Plan {
     Plan::Refused { status, min_expires_s: None }
 }
 
+/// A phone that can hold several flows.
+const OUTBOUND: &str = "Supported: path, outbound";
 const A: &str = "Contact: <sip:101@192.0.2.1:5062>";
 const B: &str = "Contact: <sip:101@192.0.2.2>";
 
@@ -83,15 +85,15 @@ fn a_phone_that_moved_or_came_by_another_flow_is_bound_anew() {
 }
 
 #[test]
-fn instance_and_reg_id_tell_bindings_apart_and_a_port_does_without_them() {
+fn the_flows_of_an_instance_are_told_apart_and_a_port_does_without_them() {
     let mut state = state();
-    let contacts = [
-        "Contact: <sip:101@192.0.2.9>;+sip.instance=\"<urn:uuid:1>\";reg-id=1",
-        "Contact: <sip:101@192.0.2.9>;+sip.instance=\"<urn:uuid:1>\";reg-id=2",
-        "Contact: <sip:101@192.0.2.9:5061>",
-        "Contact: <sip:101@192.0.2.9:5062;ob>",
-    ];
-    done(&mut state, 2_000, &register("101", "acme.example", 1, &contacts));
+    let instance = "Contact: <sip:101@192.0.2.9>;+sip.instance=\"<urn:uuid:1>\"";
+    let (first, second) = (format!("{instance};reg-id=1"), format!("{instance};reg-id=2"));
+    let ports = ["Contact: <sip:101@192.0.2.9:5061>", "Contact: <sip:101@192.0.2.9:5062;ob>"];
+    let requests = [[first.as_str(), OUTBOUND], [&second, OUTBOUND], ports];
+    for (more, cseq) in requests.iter().zip(1..) {
+        done(&mut state, 2_000, &register("101", "acme.example", cseq, more));
+    }
     let expected = [
         BindingKey::Instance("urn:uuid:1".into(), 1),
         BindingKey::Instance("urn:uuid:1".into(), 2),
@@ -99,6 +101,61 @@ fn instance_and_reg_id_tell_bindings_apart_and_a_port_does_without_them() {
         BindingKey::Contact("sip:101@192.0.2.9:5062".into()),
     ];
     assert_eq!(keys(&state), expected);
+}
+
+#[test]
+fn a_reg_id_of_a_phone_that_does_not_know_outbound_means_nothing() {
+    let mut state = state();
+    let contact = "Contact: <sip:101@192.0.2.9>;+sip.instance=\"<urn:uuid:1>\";reg-id=1";
+    done(&mut state, 2_000, &register("101", "acme.example", 1, &[contact]));
+    assert_eq!(keys(&state), [BindingKey::Instance("urn:uuid:1".into(), 0)]);
+    let alone = "Contact: <sip:102@192.0.2.9>;reg-id=1";
+    done(&mut state, 2_000, &register("101", "acme.example", 2, &[alone, OUTBOUND]));
+    assert!(
+        keys(&state).contains(&BindingKey::Contact("sip:102@192.0.2.9".into())),
+        "nor without an instance"
+    );
+}
+
+#[test]
+fn what_is_required_and_not_known_is_named() {
+    let state = state();
+    let asked = |more: &[&str]| planned(&state, 2_000, &register("101", "acme.example", 1, more));
+    let unsupported = |tags: &str| Plan::Unsupported { tags: tags.into() };
+    assert_eq!(asked(&[A, "Require: path, gruu, Outbound, x"]), unsupported("gruu, x"));
+    assert_eq!(asked(&[A, "Path: <sip:edge;lr>"]), unsupported("path"), "its phone knows nothing of it");
+    assert!(matches!(asked(&[A, "Path: <sip:edge;lr>", "Supported: path"]), Plan::Changes(_)));
+    assert!(matches!(asked(&[A, "Path: <sip:edge;lr>", "Require: path"]), Plan::Changes(_)));
+}
+
+#[test]
+fn one_register_is_one_flow_and_its_first_hop_must_hold_it() {
+    let state = state();
+    let flow = "Contact: <sip:101@192.0.2.9>;+sip.instance=\"<urn:uuid:1>\";reg-id=1";
+    let asked = |more: &[&str]| planned(&state, 2_000, &register("101", "acme.example", 1, more));
+    assert_eq!(asked(&[flow, flow, OUTBOUND]), refusal(400));
+    let proxied = "Via: SIP/2.0/UDP 192.0.2.50;branch=z9hG4bKx";
+    assert_eq!(asked(&[flow, OUTBOUND, proxied]), refusal(439));
+    assert_eq!(asked(&[flow, OUTBOUND, proxied, "Path: <sip:edge;lr;ob>, <sip:first;lr>"]), refusal(439));
+    let kept = asked(&[flow, OUTBOUND, proxied, "Path: <sip:edge;lr>, <sip:first;lr;ob>"]);
+    assert!(matches!(kept, Plan::Changes(_)));
+}
+
+#[test]
+fn an_answer_says_which_path_was_taken_and_that_flows_are_kept() {
+    let plain = register("101", "acme.example", 1, &[A]);
+    assert_eq!(accepted_with(&plain, &flow(1)), [(Header::Supported, "path, outbound")]);
+    let contact = "Contact: <sip:101@192.0.2.9>;+sip.instance=\"<urn:uuid:1>\";reg-id=1";
+    let path = "Path: <sip:edge;lr;ob>";
+    let outbound = register("101", "acme.example", 1, &[contact, OUTBOUND, path]);
+    let expected = [
+        (Header::Supported, "path, outbound"),
+        (Header::Path, "<sip:edge;lr;ob>"),
+        (Header::Require, "outbound"),
+        (Header::Other("Flow-Timer"), "120"),
+    ];
+    assert_eq!(accepted_with(&outbound, &flow(1)), expected);
+    assert_eq!(accepted_with(&outbound, &flow(0)), expected[..3], "datagrams are kept alive by STUN");
 }
 
 #[test]
@@ -111,7 +168,7 @@ fn less_than_the_least_expiry_is_423_more_than_the_most_is_cut() {
             [Change::Bind { expires_s, .. }] => *expires_s,
             other => panic!("{other:?}"),
         },
-        Plan::Refused { status, .. } => panic!("{status}"),
+        other => panic!("{other:?}"),
     };
     assert_eq!(granted(asked("Expires: 30")), 30);
     assert_eq!(granted(asked("Expires: 999999")), 3_600);
@@ -202,7 +259,7 @@ fn a_contact_that_cannot_be_called_is_400() {
 fn the_answer_names_every_binding_with_what_is_left_of_it() {
     let mut state = state();
     let instance = "Contact: <sip:101@192.0.2.9>;+sip.instance=\"<urn:uuid:1>\";reg-id=1";
-    done(&mut state, 2_000, &register("101", "acme.example", 1, &[A, instance]));
+    done(&mut state, 2_000, &register("101", "acme.example", 1, &[A, instance, OUTBOUND]));
     let bindings: Vec<_> =
         state.bindings_of(TenantId(1), "101").map(|b| (b.clone(), ClusterTime(62_000))).collect();
     let values = contact_values(&bindings, ClusterTime(2_500));
@@ -214,4 +271,21 @@ fn the_answer_names_every_binding_with_what_is_left_of_it() {
         ]
     );
     assert_eq!(NodeId(1), bindings[0].0.spec.flow.node);
+}
+
+#[test]
+fn what_needs_the_log_is_known_before_the_proof() {
+    let mut state = state();
+    let asks = |state: &State, at, user: &str, cseq, more: &[&str]| {
+        let request = register(user, "acme.example", cseq, more);
+        needs_log(state, now(at), &Bounds::default(), &flow(0), NodeEpoch(1), &request)
+    };
+    assert!(asks(&state, 2_000, "101", 1, &[A]), "a new binding");
+    assert!(!asks(&state, 2_000, "101", 1, &[]), "a question");
+    assert!(!asks(&state, 2_000, "999", 1, &[A]), "nobody, who is refused by the proof");
+    done(&mut state, 2_000, &register("101", "acme.example", 1, &[A]));
+    assert!(!asks(&state, 3_000, "101", 2, &[A]), "a refresh");
+    assert!(!asks(&state, 3_000, "101", 1, &[A]), "out of order, which is refused");
+    assert!(asks(&state, 3_000, "101", 2, &[B]), "another contact");
+    assert!(asks(&state, 3_000, "101", 2, &[A, "Expires: 0"]), "an end");
 }

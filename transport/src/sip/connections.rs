@@ -65,7 +65,9 @@ impl Connections {
             return Err(SendError::TooLarge);
         }
         let table = self.table();
-        let open = table.open.get(&path.connection).ok_or(SendError::Closed)?;
+        // The number alone does not do: a path that is remembered from before a restart may bear another phone's.
+        let open = table.open.get(&path.connection).filter(|open| open.path == *path);
+        let open = open.ok_or(SendError::Closed)?;
         let queue = open.queue.as_ref().ok_or(SendError::Closed)?;
         queue.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
 use super::counters::Counters;
+use super::stun;
 use super::{Gate, Incoming, Limits, Path, SendError, SipConfig, Transport};
 
 /// Largest payload of a UDP datagram.
@@ -37,6 +38,7 @@ struct Bound {
 struct Reader {
     local: SocketAddr,
     socket: Arc<UdpSocket>,
+    gate: Arc<dyn Gate>,
     consumer: Sender<Incoming>,
     counters: Arc<Counters>,
     octets_max: usize,
@@ -57,6 +59,7 @@ impl UdpSockets {
         let reader = |bound: &Bound| Reader {
             local: bound.local,
             socket: Arc::clone(&bound.socket),
+            gate: Arc::clone(&self.gate),
             consumer: consumer.clone(),
             counters: Arc::clone(&self.counters),
             octets_max: limits.message_octets_max,
@@ -136,10 +139,26 @@ impl Reader {
             return self.counters.malformed.add();
         }
         let path = Path { transport: Transport::Udp, local: self.local, remote, connection: 0 };
+        if stun::is_one(datagram) {
+            return self.keep_alive(&path, datagram);
+        }
         let message = Incoming::Message { path, bytes: Bytes::copy_from_slice(datagram) };
         match self.consumer.try_send(message) {
             Ok(()) => self.counters.received.add(),
             Err(_) => self.counters.dropped.add(),
+        }
+    }
+
+    /// A phone asks whether its flow is still one. Not by a node that may not speak: it had better look for another.
+    fn keep_alive(&self, path: &Path, datagram: &[u8]) {
+        match stun::answer(datagram, path.remote) {
+            Some(answer) if self.gate.may_send(path, &answer) => {
+                self.counters.keepalives.add();
+                // One that is lost is asked for again.
+                let _ = self.socket.try_send_to(&answer, path.remote);
+            }
+            Some(_) => self.counters.fenced.add(),
+            None => self.counters.malformed.add(),
         }
     }
 }

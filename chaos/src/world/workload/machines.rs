@@ -14,6 +14,7 @@ use tandem_state::config::*;
 use tandem_state::*;
 use tandem_switching::Now;
 use tandem_switching::call;
+use tandem_switching::routing::Here;
 
 use super::{View, Workload};
 use crate::world::history::History;
@@ -177,7 +178,8 @@ impl Machines {
 fn begin(process: &mut Process, view: View<'_>, random: &mut Random) -> Vec<Command> {
     let (from, to) = (random.between(1, EXTENSIONS), random.between(1, EXTENSIONS + 1));
     let id = CallId(random.id());
-    let routed = tandem_switching::routing::route(view.state, TenantId(1), &(100 + to).to_string());
+    let here = Here { node: view.node, udp: Vec::new() };
+    let routed = tandem_switching::routing::route(view.state, &here, TenantId(1), &(100 + to).to_string());
     let from = Party { number: (100 + from).to_string(), name: String::new() };
     let now = Now { steady_ms: view.steady_ms, cluster: view.now };
     match routed {

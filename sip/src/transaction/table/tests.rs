@@ -165,6 +165,23 @@ fn a_lost_peer_ends_what_speaks_to_it_and_nothing_else() {
 }
 
 #[test]
+fn a_connection_that_closes_ends_what_is_still_open_on_it() {
+    const CAROL: Phone = Phone("carol", true);
+    let mut table = table();
+    let done = request("REGISTER", "z9hG4bK1");
+    let key = ServerKey::of(&done);
+    table.receive(0, CAROL, done.clone());
+    table.respond(0, &key, response(&done, 200)).unwrap();
+    let open = table.send_request(0, request("BYE", "z9hG4bK2"), CAROL).unwrap();
+    table.send_request(0, request("BYE", "z9hG4bK3"), Phone("dave", true)).unwrap();
+    outputs(&mut table);
+    table.transport_error(1, &CAROL);
+    assert_eq!(outputs(&mut table), [Output::TransportError { key: Key::Client(open) }]);
+    table.transport_error(2, &CAROL);
+    assert_eq!((outputs(&mut table), table.len()), (vec![], 1));
+}
+
+#[test]
 fn timers_of_many_transactions_fire_in_order_of_time() {
     let limits = Limits { server_max: 10, client_max: 5_000 };
     let mut table: Table<Phone> = Table::new(limits, Timers::default(), 7);
@@ -203,4 +220,22 @@ fn an_abandoned_branch_says_nothing_more_and_the_others_go_on() {
     table.handle_timeout(500);
     assert_eq!(outputs(&mut table), [send(BOB, &request("OPTIONS", "z9hG4bK2"))]);
     assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn what_is_answered_once_is_forgotten_but_for_an_invite_whose_ack_is_awaited() {
+    let mut table = table();
+    let register = request("REGISTER", "z9hG4bK1");
+    let key = ServerKey::of(&register);
+    received(&mut table, &register);
+    let later = response(&register, 503);
+    table.respond_once(5, &key, later.clone()).unwrap();
+    assert_eq!((outputs(&mut table), table.len(), table.poll_timeout()), (vec![send(ANN, &later)], 0, None));
+    let again = Output::Request { key, message: register.clone(), peer: ANN };
+    assert_eq!(received(&mut table, &register), [again], "a copy is a new request");
+    let invite = request("INVITE", "z9hG4bK2");
+    received(&mut table, &invite);
+    table.respond_once(5, &ServerKey::of(&invite), response(&invite, 486)).unwrap();
+    outputs(&mut table);
+    assert_eq!(received(&mut table, &ack("z9hG4bK2")), []);
 }

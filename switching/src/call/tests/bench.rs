@@ -95,12 +95,13 @@ impl Bench {
         self.keys.insert(key.clone(), "101".into());
         let ring_ms = words.value("ring").map_or(60_000, |ms| ms.parse().unwrap());
         let settings = Settings { ring_ms, product: "Tandem".into(), ..Settings::default() };
-        self.call = Call::new(self.now(), self.setup(invite, key, settings)).ok();
+        let flows = words.value("flows").map_or(1, |count| count.parse().unwrap());
+        self.call = Call::new(self.now(), self.setup(invite, key, settings, flows)).ok();
         self.collect();
         self.call.is_some()
     }
 
-    fn setup(&self, invite: Message, key: ServerKey, settings: Settings) -> Setup {
+    fn setup(&self, invite: Message, key: ServerKey, settings: Settings, flows: u16) -> Setup {
         let party = |number: &str, name: &str| Party { number: number.into(), name: name.into() };
         let targets = self.phones.iter().skip(1).zip(1u16..);
         let target = |(phone, index): (&Phone, u16)| SetupTarget {
@@ -111,6 +112,7 @@ impl Bench {
                 path: Vec::new(),
                 flow: flow(phone),
                 sent_by: "198.51.100.1:5060".into(),
+                next: next_flows(phone, flows),
             },
         };
         Setup {
@@ -331,4 +333,16 @@ fn cause_of(name: &str) -> Cause {
         "normal" => Cause::NormalClearing,
         other => panic!("no such cause: {other}"),
     }
+}
+
+/// Further flows of a phone, by other nodes.
+fn next_flows(phone: &Phone, flows: u16) -> Vec<Target> {
+    let next = (2..=flows).map(|nth| Target {
+        contact: phone.contact(),
+        path: vec![format!("<sip:edge{nth}.example;lr>")],
+        flow: Flow { node: NodeId(nth.into()), ..flow(phone) },
+        sent_by: format!("198.51.100.{nth}:5060"),
+        next: Vec::new(),
+    });
+    next.collect()
 }

@@ -1,6 +1,7 @@
 //! Phones that register at a node, and the machines of the bindings that it holds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tandem_sip::message::Message;
 use tandem_state::*;
@@ -45,7 +46,7 @@ impl Registrations {
         let source = Source { user: &user, flow: &flow, node_epoch: NodeEpoch(1) };
         let now = Now { steady_ms: view.steady_ms, cluster: view.now };
         match plan(view.state, now, &bounds, &source, &request) {
-            Plan::Refused { .. } => Vec::new(),
+            Plan::Refused { .. } | Plan::Unsupported { .. } => Vec::new(),
             Plan::Changes(changes) => {
                 changes.into_iter().filter_map(|change| self.change(now, *cseq, change)).collect()
             }
@@ -85,10 +86,10 @@ impl Registrations {
         let granted = self.granted.remove(&(id.clone(), spec.cseq));
         let (Ok(Reply::Bound(revision)), Some(expires_s)) = (outcome, granted) else { return };
         let coarse_ms = now.steady_ms + spec.expires.since_ms(now.cluster);
-        let made = || Registration::new(id.clone(), NodeEpoch(1), *revision, coarse_ms);
+        let made = || Registration::new(Arc::new(id.clone()), NodeEpoch(1), *revision, coarse_ms, 0);
         let machine = self.machines.entry(id.clone()).or_insert_with(made);
-        machine
-            .handle_input(now, Input::Bound { revision: *revision, expires_s: Some(expires_s), coarse_ms });
+        let (revision, expires_s, datagrams) = (*revision, Some(expires_s), true);
+        machine.handle_input(now, Input::Bound { revision, expires_s, coarse_ms, datagrams });
     }
 
     /// What a node does when it begins to follow the log: the bindings of its flows are taken up.
@@ -125,9 +126,10 @@ impl Registrations {
             return self.gone(now, &id);
         }
         let coarse_ms = now.steady_ms + binding.spec.expires.since_ms(now.cluster);
-        let made = || Registration::new(id.clone(), NodeEpoch(1), binding.revision, coarse_ms);
+        let made = || Registration::new(Arc::new(id.clone()), NodeEpoch(1), binding.revision, coarse_ms, 0);
         let machine = self.machines.entry(id.clone()).or_insert_with(made);
-        machine.handle_input(now, Input::Bound { revision: binding.revision, expires_s: None, coarse_ms });
+        let (revision, expires_s, datagrams) = (binding.revision, None, true);
+        machine.handle_input(now, Input::Bound { revision, expires_s, coarse_ms, datagrams });
     }
 
     fn gone(&mut self, now: Now, id: &BindingId) {
@@ -143,8 +145,12 @@ impl Registrations {
             if machine.poll_timeout().is_some_and(|due| due <= now.steady_ms) {
                 machine.handle_timeout(now);
             }
-            while let Some(Output::Propose(command)) = machine.poll_output() {
-                commands.push(command);
+            while let Some(output) = machine.poll_output() {
+                match output {
+                    Output::Propose(command) => commands.push(*command),
+                    // Phones of this world answer no OPTIONS.
+                    Output::Ask | Output::Unanswered => {}
+                }
             }
         }
         self.machines.retain(|_, machine| !machine.is_finished());

@@ -1,9 +1,11 @@
-//! When bindings end exactly: the log knows it coarsely, the node that holds a binding's flow knows it.
+//! When bindings end exactly, and whether their phones answer: the node that holds a binding's flow knows it, the log knows
+//! the one coarsely and the other not at all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tandem_state::{Binding, ClusterTime, NodeId};
 use tandem_switching::registration::BindingId;
 use tokio::task::JoinSet;
@@ -11,12 +13,21 @@ use tokio::task::JoinSet;
 use crate::shared::Shared;
 use crate::wire::{Ask, Told, decode, encode};
 
+/// What the node that holds a binding's flow knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// When it ends unless it is refreshed.
+    pub expires: ClusterTime,
+    /// Its phone did not answer when it was last asked.
+    pub unreachable: bool,
+}
+
 /// A list is not held up longer by a node that is slow or gone.
 const NODE_WAIT: Duration = Duration::from_millis(500);
 
 /// For each binding in order, its node's word; every node is asked once, all at the same time.
-pub(crate) async fn exact(shared: &Arc<Shared>, bindings: &[Binding]) -> Vec<Option<ClusterTime>> {
-    let mut exact: Vec<Option<ClusterTime>> = vec![None; bindings.len()];
+pub(crate) async fn held(shared: &Arc<Shared>, bindings: &[Binding]) -> Vec<Option<Held>> {
+    let mut all: Vec<Option<Held>> = vec![None; bindings.len()];
     let mut asks = JoinSet::new();
     for (node, held) in by_node(bindings) {
         let (places, ids): (Vec<usize>, Vec<BindingId>) = held.into_iter().unzip();
@@ -24,14 +35,14 @@ pub(crate) async fn exact(shared: &Arc<Shared>, bindings: &[Binding]) -> Vec<Opt
         asks.spawn(async move { (places, told(&shared, node, ids).await) });
     }
     while let Some(answer) = asks.join_next().await {
-        let Ok((places, expiries)) = answer else { continue };
-        for (place, expiry) in places.into_iter().zip(expiries) {
-            if let Some(slot) = exact.get_mut(place) {
-                *slot = expiry;
+        let Ok((places, told)) = answer else { continue };
+        for (place, held) in places.into_iter().zip(told) {
+            if let Some(slot) = all.get_mut(place) {
+                *slot = held;
             }
         }
     }
-    exact
+    all
 }
 
 fn by_node(bindings: &[Binding]) -> BTreeMap<NodeId, Vec<(usize, BindingId)>> {
@@ -42,14 +53,15 @@ fn by_node(bindings: &[Binding]) -> BTreeMap<NodeId, Vec<(usize, BindingId)>> {
     by_node
 }
 
-async fn told(shared: &Shared, node: NodeId, ids: Vec<BindingId>) -> Vec<Option<ClusterTime>> {
+async fn told(shared: &Shared, node: NodeId, ids: Vec<BindingId>) -> Vec<Option<Held>> {
     if node == shared.node {
-        return ids.iter().map(|id| shared.exact_expiry(id)).collect();
+        return ids.iter().map(|id| shared.held(id)).collect();
     }
     let bindings = ids.into_iter().map(|id| (id.tenant, id.number, id.key)).collect();
-    let asked = shared.cluster.call_peer(node, encode(&Ask::Expiries { bindings }), NODE_WAIT).await;
+    let asked = shared.cluster.call_peer(node, encode(&Ask::Held { bindings }), NODE_WAIT).await;
     match asked.ok().and_then(|bytes| decode::<Told>(&bytes)) {
-        Some(Told::Expiries(expiries)) => expiries,
-        Some(Told::Done | Told::NotFound | Told::Refused) | None => Vec::new(),
+        Some(Told::Held(held)) => held,
+        // An older release does not know the question.
+        Some(Told::Done | Told::NotFound | Told::Refused | Told::Expiries(_)) | None => Vec::new(),
     }
 }
