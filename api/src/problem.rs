@@ -186,6 +186,7 @@ impl From<Refusal> for Problem {
             | Refusal::NoLease { .. }
             | Refusal::StaleAttempt { .. }
             | Refusal::LeaseRenewed { .. }
+            | Refusal::StaleClusterKey { .. }
             | Refusal::Busy(_) => Problem::conflict(text),
         }
     }

@@ -156,7 +156,7 @@ async fn end_of(written: Written) -> Result<(), NotLeader> {
 /// About how many bytes a proposal takes.
 fn weight(proposal: &Proposal) -> usize {
     match proposal.command {
-        Command::Tick | Command::StepTime { .. } | Command::Renew { .. } => 64,
+        Command::Tick | Command::StepTime { .. } | Command::Renew { .. } | Command::RenewMarked { .. } => 64,
         _ => postcard::experimental::serialized_size(proposal).unwrap_or(ENTRY_BYTES_MAX),
     }
 }

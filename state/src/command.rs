@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ConfigChange;
 use crate::ids::*;
 use crate::records::*;
-use crate::tables::{FIRST_APPLY_VERSION, LEASES_APPLY_VERSION};
+use crate::tables::{FIRST_APPLY_VERSION, LEASES_APPLY_VERSION, MARKS_APPLY_VERSION};
 
 /// One Raft log entry: proposals gathered by the leader, stamped once with cluster time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +190,25 @@ pub enum Command {
         /// In words without secrets, such as `hang up call 0f...`.
         action: String,
     },
+    /// [`Command::Renew`] by a node that says how far its disk is, too.
+    RenewMarked {
+        /// The lease's epoch.
+        node_epoch: NodeEpoch,
+        /// Counts up from 1 in each incarnation.
+        attempt: u64,
+        /// How long the node counts it, from before it sent the attempt.
+        lease_ms: u64,
+        /// Its disk.
+        mark: Mark,
+    },
+    /// The cluster key of this id seals from now on; every member holds it already. Refused if another one than `from`
+    /// does so now.
+    UseClusterKey {
+        /// As the proposer knows it.
+        from: Option<KeyId>,
+        /// The new one.
+        to: KeyId,
+    },
 }
 
 impl Command {
@@ -205,13 +224,18 @@ impl Command {
 
     /// The rules that must be in force for it; all commands of the first release need the first ones.
     pub fn needs(&self) -> u16 {
-        let second = self.is_of_leases() || matches!(self, Command::Audit { .. });
-        if second { LEASES_APPLY_VERSION } else { FIRST_APPLY_VERSION }
+        match self {
+            Command::RenewMarked { .. } | Command::UseClusterKey { .. } => MARKS_APPLY_VERSION,
+            Command::Audit { .. } => LEASES_APPLY_VERSION,
+            _ if self.is_of_leases() => LEASES_APPLY_VERSION,
+            _ => FIRST_APPLY_VERSION,
+        }
     }
 
     /// Compare-and-set by themselves: the window of outcomes neither answers nor keeps them.
     pub fn is_of_leases(&self) -> bool {
-        matches!(self, Command::Renew { .. } | Command::ExpireLease { .. } | Command::EndLease { .. })
+        let renews = matches!(self, Command::Renew { .. } | Command::RenewMarked { .. });
+        renews || matches!(self, Command::ExpireLease { .. } | Command::EndLease { .. })
     }
 }
 

@@ -141,4 +141,10 @@ pub enum Refusal {
         /// Its last renewal.
         last_renewal: u64,
     },
+    /// The cluster key was changed by somebody else meanwhile.
+    #[error("the cluster key was changed by somebody else meanwhile")]
+    StaleClusterKey {
+        /// Which one seals now.
+        current: Option<KeyId>,
+    },
 }

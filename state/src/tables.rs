@@ -18,8 +18,10 @@ pub type BindingRow = (TenantId, String, BindingKey);
 pub const FIRST_APPLY_VERSION: u16 = 1;
 /// The rules since which nodes hold leases.
 pub const LEASES_APPLY_VERSION: u16 = 2;
+/// The rules since which renewals say how far a node's disk is, and the cluster key can be changed.
+pub const MARKS_APPLY_VERSION: u16 = 3;
 /// The newest rules of this release.
-pub const NEWEST_APPLY_VERSION: u16 = 2;
+pub const NEWEST_APPLY_VERSION: u16 = 3;
 
 /// Everything that the cluster agrees on, as of one log position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,10 @@ pub struct State {
     pub streams: OrdMap<Stream, StreamHead>,
     /// One for each node, once leases are in force.
     pub leases: OrdMap<NodeId, LeaseRecord>,
+    /// How far each node's disk was, by its own word.
+    pub marks: OrdMap<NodeId, Mark>,
+    /// Which cluster key seals; `None`: the one that `init` made. The keys themselves are never in the state.
+    pub cluster_key: Option<KeyId>,
     /// Derived, not in snapshots: tenant by domain.
     pub by_domain: OrdMap<String, TenantId>,
     /// Derived: tenant by name.
@@ -120,6 +126,8 @@ impl Default for State {
             idempotency: OrdMap::new(),
             streams: OrdMap::new(),
             leases: OrdMap::new(),
+            marks: OrdMap::new(),
+            cluster_key: None,
             by_domain: OrdMap::new(),
             by_name: OrdMap::new(),
             usage: OrdMap::new(),
@@ -133,6 +141,11 @@ impl State {
     /// Whether nodes act under leases. Before that a node counts as holding its own.
     pub fn has_leases(&self) -> bool {
         self.apply_version >= LEASES_APPLY_VERSION
+    }
+
+    /// Whether renewals carry marks, and the cluster key can be changed.
+    pub fn has_marks(&self) -> bool {
+        self.apply_version >= MARKS_APPLY_VERSION
     }
 
     /// The tenant of a SIP domain (in any case).

@@ -61,7 +61,7 @@ fn replayed(version: u16) -> (State, String) {
 }
 
 /// The rules that have been released, or will be.
-const VERSIONS: [u16; 2] = [1, 2];
+const VERSIONS: [u16; 3] = [1, 2, 3];
 
 #[test]
 fn the_entries_of_each_version_give_what_they_gave() {
@@ -98,6 +98,14 @@ fn the_entries_of_the_second_rules_cover_every_command_of_theirs() {
     let text = fs::read_to_string(path("log-v2.jsonl")).unwrap();
     for name in ["Renew", "ExpireLease", "EndLease", "Audit"] {
         assert!(text.contains(&format!("\"{name}\"")), "{name} is not in log-v2.jsonl");
+    }
+}
+
+#[test]
+fn the_entries_of_the_third_rules_cover_every_command_of_theirs() {
+    let text = fs::read_to_string(path("log-v3.jsonl")).unwrap();
+    for name in ["RenewMarked", "UseClusterKey"] {
+        assert!(text.contains(&format!("\"{name}\"")), "{name} is not in log-v3.jsonl");
     }
 }
 

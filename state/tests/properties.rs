@@ -49,7 +49,7 @@ fn party() -> impl Strategy<Value = Party> {
 }
 
 fn node() -> impl Strategy<Value = NodeRecord> {
-    (node_id(), 1u64..3, text(), 0u16..3).prop_map(|(id, incarnation, site, apply_version)| NodeRecord {
+    (node_id(), 1u64..3, text(), 0u16..4).prop_map(|(id, incarnation, site, apply_version)| NodeRecord {
         id,
         name: format!("n{id}"),
         site: if site.is_empty() { "east".into() } else { site },
@@ -235,7 +235,7 @@ fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         3 => Just(Command::Tick),
         1 => (0u64..300_000).prop_map(|to| Command::StepTime { to: ClusterTime(to) }),
-        1 => (0u16..4).prop_map(|to| Command::RaiseApplyVersion { to }),
+        1 => (0u16..5).prop_map(|to| Command::RaiseApplyVersion { to }),
         4 => node().prop_map(|node| Command::NodeStarted { node }),
         1 => prop_oneof![1 => node_id(), 9 => Just(NodeId(9))].prop_map(|node| Command::NodeRemoved { node }),
         6 => vec(config_change(), 0..6).prop_map(|changes| Command::Configure { changes }),
@@ -257,6 +257,12 @@ fn command() -> impl Strategy<Value = Command> {
         1 => text().prop_map(|action| Command::Audit { action }),
         4 => (node_epoch(), 0u64..20, prop_oneof![9 => Just(1_800u64), 1 => any::<u64>()])
             .prop_map(|(node_epoch, attempt, lease_ms)| Command::Renew { node_epoch, attempt, lease_ms }),
+        4 => (node_epoch(), 0u64..20, 0u64..5, 0u64..60).prop_map(|(node_epoch, attempt, term, position)| {
+            let mark = Mark { incarnation: Incarnation(1), process: position, term, position };
+            Command::RenewMarked { node_epoch, attempt, lease_ms: 1_800, mark }
+        }),
+        1 => (of(0u64..3), 0u64..3)
+            .prop_map(|(from, to)| Command::UseClusterKey { from: from.map(KeyId), to: KeyId(to) }),
         2 => (node_id(), node_epoch(), 0u64..60)
             .prop_map(|(node, epoch, last_renewal)| Command::ExpireLease { node, epoch, last_renewal }),
         1 => (node_id(), node_epoch(), 1u64..3).prop_map(|(node, epoch, incarnation)| {
@@ -310,6 +316,8 @@ fn aimed(mut command: Command, by: NodeId, incarnation: Incarnation) -> Command 
         | Command::RefuseCall { .. }
         | Command::Audit { .. }
         | Command::Renew { .. }
+        | Command::RenewMarked { .. }
+        | Command::UseClusterKey { .. }
         | Command::ExpireLease { .. }
         | Command::EndLease { .. } => {}
     }
@@ -319,26 +327,26 @@ fn aimed(mut command: Command, by: NodeId, incarnation: Incarnation) -> Command 
 /// A log that begins with two nodes and two tenants, so that what follows has something to work on.
 fn log() -> impl Strategy<Value = Vec<Batch>> {
     let entry = (0u64..150_000, vec(proposal(), 1..5));
-    (vec(entry, 1..60), any::<bool>()).prop_map(|(entries, leases)| {
+    (vec(entry, 1..60), 1u16..4).prop_map(|(entries, rules)| {
         let entries =
             entries.into_iter().map(|(stamp, proposals)| Batch { stamp: ClusterTime(stamp), proposals });
-        std::iter::once(genesis()).chain(leases.then(leases_begin)).chain(entries).collect()
+        std::iter::once(genesis()).chain((rules > 1).then(|| raised_to(rules))).chain(entries).collect()
     })
 }
 
-/// Every node says that it can follow the rules of leases, and they are put in force.
-fn leases_begin() -> Batch {
+/// Every node says that it can follow later rules, and they are put in force.
+fn raised_to(to: u16) -> Batch {
     let first = genesis().proposals.into_iter();
     let mut proposals: Vec<Proposal> =
         first.filter(|proposal| matches!(proposal.command, Command::NodeStarted { .. })).collect();
     for (proposal, seq) in proposals.iter_mut().zip(2000..) {
         proposal.origin.seq = seq;
         if let Command::NodeStarted { node } = &mut proposal.command {
-            node.apply_version = 2;
+            node.apply_version = to;
         }
     }
     let mut raise = proposals[0].clone();
-    (raise.origin.seq, raise.command) = (2100, Command::RaiseApplyVersion { to: 2 });
+    (raise.origin.seq, raise.command) = (2100, Command::RaiseApplyVersion { to });
     proposals.push(raise);
     Batch { stamp: ClusterTime(1500), proposals }
 }

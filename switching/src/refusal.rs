@@ -141,7 +141,8 @@ pub fn cause_of_refusal(refusal: &Refusal) -> Cause {
         | Refusal::Invalid { .. }
         | Refusal::KeyReused
         | Refusal::StaleAttempt { .. }
-        | Refusal::LeaseRenewed { .. } => Cause::Internal,
+        | Refusal::LeaseRenewed { .. }
+        | Refusal::StaleClusterKey { .. } => Cause::Internal,
     }
 }
 

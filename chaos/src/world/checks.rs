@@ -54,5 +54,7 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::Renew { .. } => "Renew",
         Command::ExpireLease { .. } => "ExpireLease",
         Command::EndLease { .. } => "EndLease",
+        Command::RenewMarked { .. } => "RenewMarked",
+        Command::UseClusterKey { .. } => "UseClusterKey",
     }
 }

@@ -60,7 +60,9 @@ fn attempts(history: &History) -> BTreeMap<CallId, BTreeSet<u32>> {
             | Command::Audit { .. }
             | Command::Renew { .. }
             | Command::ExpireLease { .. }
-            | Command::EndLease { .. } => {}
+            | Command::EndLease { .. }
+            | Command::RenewMarked { .. }
+            | Command::UseClusterKey { .. } => {}
         }
     }
     for attempts in calls.values_mut().filter(|attempts| attempts.is_empty()) {

@@ -215,7 +215,9 @@ fn call_of(command: &Command) -> Option<CallId> {
         | Command::Audit { .. }
         | Command::Renew { .. }
         | Command::ExpireLease { .. }
-        | Command::EndLease { .. } => None,
+        | Command::EndLease { .. }
+        | Command::RenewMarked { .. }
+        | Command::UseClusterKey { .. } => None,
     }
 }
 
