@@ -6,6 +6,7 @@
 //!
 //! It must never know: SIP, RTP, actors, HTTP. It is the only crate that names openraft and sled.
 
+mod acquaintances;
 pub mod archive;
 mod clock;
 mod cluster;
@@ -15,6 +16,7 @@ mod fetch;
 mod flights;
 mod identity;
 mod invitation;
+mod keys;
 mod leader;
 mod lease;
 mod member;
@@ -24,17 +26,20 @@ mod pending;
 mod propose;
 mod quorum;
 mod raft;
+mod renewal;
 mod rpc;
+mod secrets;
 pub mod segment;
 mod service;
 mod setup;
 mod shared;
 mod status;
 mod survey;
+mod tls;
 
 pub use archive::Archive;
 pub use cluster::{
-    Cluster, Committed, HashError, InviteError, MemberError, ProposeError, ReadError, StartError,
+    Cluster, Committed, HashError, InviteError, MemberError, ProposeError, ReadError, RotateError, StartError,
 };
 pub use config::{NodeConfig, Timing};
 pub use feed::{Feed, FeedClosed, FeedItem};

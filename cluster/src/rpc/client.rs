@@ -11,17 +11,28 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::handshake::{Client, HandshakeError, Purpose};
+use super::handshake::{Client, HandshakeError};
 use super::wire::{FRAME_MAX, Frame, Kind, read};
 use super::{Lane, Link, Method};
+use crate::acquaintances::Acquaintances;
 use crate::peer::PeerError;
+use crate::secrets::Secrets;
 
 /// All peers that this node talks to, and where they are.
 pub(crate) struct Peers {
-    introduction: Arc<Client>,
+    caller: Arc<Caller>,
     addresses: Arc<Addresses>,
     lanes: Mutex<HashMap<(NodeId, Lane), mpsc::Sender<Outgoing>>>,
     stop: watch::Receiver<bool>,
+}
+
+/// With what this node calls others.
+pub(crate) struct Caller {
+    pub(crate) introduction: Client,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) acquaintances: Arc<Acquaintances>,
+    /// Why this node must end, once another one says so.
+    pub(crate) condemned: watch::Sender<Option<String>>,
 }
 
 #[derive(Default)]
@@ -50,13 +61,8 @@ const COOL_DOWN: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_secs(3);
 
 impl Peers {
-    pub(crate) fn new(introduction: Client, stop: watch::Receiver<bool>) -> Peers {
-        Peers {
-            introduction: Arc::new(introduction),
-            addresses: Arc::default(),
-            lanes: Mutex::default(),
-            stop,
-        }
+    pub(crate) fn new(caller: Caller, stop: watch::Receiver<bool>) -> Peers {
+        Peers { caller: Arc::new(caller), addresses: Arc::default(), lanes: Mutex::default(), stop }
     }
 
     /// Learns where a peer is.
@@ -118,7 +124,7 @@ impl Peers {
         let task = LaneTask {
             node,
             lane,
-            introduction: Arc::clone(&self.introduction),
+            caller: Arc::clone(&self.caller),
             addresses: Arc::clone(&self.addresses),
             queue,
             refused: None,
@@ -139,7 +145,7 @@ impl Peers {
 struct LaneTask {
     node: NodeId,
     lane: Lane,
-    introduction: Arc<Client>,
+    caller: Arc<Caller>,
     addresses: Arc<Addresses>,
     queue: mpsc::Receiver<Outgoing>,
     /// When and why the last try failed.
@@ -180,8 +186,8 @@ impl LaneTask {
             return Err(why.clone());
         }
         let address = self.addresses.get(self.node).ok_or("its address is not known")?;
-        let purpose = Purpose::Lane { lane: self.lane, target: self.node };
-        let made = tokio::time::timeout(CONNECT_TIMEOUT, dial(&address, &self.introduction, purpose)).await;
+        let made =
+            tokio::time::timeout(CONNECT_TIMEOUT, self.caller.dial(&address, self.lane, self.node)).await;
         let result = match made {
             Ok(Ok(link)) => Ok(link),
             Ok(Err(error)) => Err(format!("{address}: {error}")),
@@ -212,17 +218,28 @@ impl LaneTask {
     }
 }
 
-/// Connects and introduces this node.
-async fn dial(
-    address: &str,
-    introduction: &Client,
-    purpose: Purpose,
-) -> Result<Box<dyn Link>, HandshakeError> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let mut link: Box<dyn Link> = Box::new(stream);
-    introduction.introduce(&mut link, purpose).await?;
-    Ok(link)
+impl Caller {
+    /// [`Caller::meet`]; should the other side know better who this node is, this process is at its end.
+    async fn dial(&self, address: &str, lane: Lane, node: NodeId) -> Result<Box<dyn Link>, HandshakeError> {
+        let met = self.meet(address, lane, node).await;
+        if let Err(HandshakeError::Refused(why)) = &met
+            && why.ends(self.introduction.node)
+        {
+            self.condemned.send_replace(Some(why.to_string()));
+        }
+        met
+    }
+
+    /// Connects, proves who is there on both sides, and introduces this node.
+    async fn meet(&self, address: &str, lane: Lane, node: NodeId) -> Result<Box<dyn Link>, HandshakeError> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let ends = self.secrets.ends();
+        let mut link = ends.connect(stream, self.introduction.cluster, node).await?;
+        let met = self.introduction.open(&mut link, lane, node).await?;
+        self.acquaintances.meet(node, met).map_err(HandshakeError::Refusing)?;
+        Ok(link)
+    }
 }
 
 fn refuse(outgoing: Outgoing, why: &str) {
@@ -251,6 +268,7 @@ async fn send(
             frame(more, id, open, &mut buffer);
         }
         to.write_all(&buffer).await?;
+        to.flush().await?;
         buffer.clear();
         next = queue.recv().await;
     }
