@@ -91,7 +91,7 @@ pub(crate) enum NodeCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
-    /// Prepare the data directory of a new cluster's first node; prints the operator's token
+    /// Prepare the data directory of a new cluster's first node, with the cluster's own CA; prints the operator's token
     #[command(after_help = "Example:\n  tandem cluster init --config /etc/tandem/tandem.toml")]
     Init {
         /// The node's config
@@ -101,7 +101,7 @@ pub(crate) enum ClusterCommand {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
-    /// Print a join token: for one node, once
+    /// Print a join token: for one node, once; a secret until then
     #[command(after_help = "Example:\n  TOKEN=$(tandem cluster invite)")]
     Invite {
         /// What the new node does
@@ -110,7 +110,7 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Prepare the data directory of one more node
+    /// Prepare the data directory of one more node: it trusts the cluster by the token, and gets its certificate
     #[command(after_help = "Example:\n  tandem cluster join TOKEN --config /etc/tandem/tandem.toml")]
     Join {
         /// What `cluster invite` printed
@@ -154,6 +154,12 @@ pub(crate) enum ClusterCommand {
     TransferLeader {
         /// Its name or id
         node: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Draw a new cluster key and hand it to every member; refused while one of them can't be reached
+    #[command(after_help = "Example:\n  tandem cluster rotate-key")]
+    RotateKey {
         #[command(flatten)]
         remote: Remote,
     },

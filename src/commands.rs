@@ -61,6 +61,9 @@ fn run_cluster(command: ClusterCommand) -> anyhow::Result<()> {
         ClusterCommand::TransferLeader { node, remote } => {
             with(&remote, |client| cluster::transfer_leader(client, node, remote.format()))
         }
+        ClusterCommand::RotateKey { remote } => {
+            with(&remote, |client| cluster::rotate_key(client, remote.format()))
+        }
         ClusterCommand::Hash { remote } => with(&remote, |client| cluster::hash(client, remote.format())),
     }
 }

@@ -50,6 +50,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(cluster::status))
         .routes(routes!(cluster::hash))
         .routes(routes!(cluster::invite))
+        .routes(routes!(cluster::rotate_key))
         .routes(routes!(members::remove))
         .routes(routes!(members::promote))
         .routes(routes!(members::lead))

@@ -12,7 +12,9 @@ mod token;
 pub use audit::AuditView;
 pub use call::{CallView, LegView};
 pub use cdr::{CdrView, QualityView};
-pub use cluster::{HashView, InvitationView, MemberView, NodeHashView, StatusView, SurvivesView};
+pub use cluster::{
+    ClusterKeyView, HashView, InvitationView, MemberView, NodeHashView, StatusView, SurvivesView,
+};
 pub use event::{EventCallView, EventView, ResetView};
 pub use registration::RegistrationView;
 pub use tenant::{ExtensionView, TenantView, UsageView};
