@@ -142,6 +142,7 @@ pub fn cause_of_refusal(refusal: &Refusal) -> Cause {
         | Refusal::KeyReused
         | Refusal::StaleAttempt { .. }
         | Refusal::LeaseRenewed { .. }
+        | Refusal::StaleClusterKey { .. }
         | Refusal::TooOld { .. } => Cause::Internal,
     }
 }

@@ -61,6 +61,8 @@ fn attempts(history: &History) -> BTreeMap<CallId, BTreeSet<u32>> {
             | Command::Renew { .. }
             | Command::ExpireLease { .. }
             | Command::EndLease { .. }
+            | Command::RenewMarked { .. }
+            | Command::UseClusterKey { .. }
             | Command::Salvage { .. } => {}
         }
     }

@@ -218,6 +218,8 @@ fn call_of(command: &Command) -> Option<CallId> {
         | Command::Renew { .. }
         | Command::ExpireLease { .. }
         | Command::EndLease { .. }
+        | Command::RenewMarked { .. }
+        | Command::UseClusterKey { .. }
         | Command::Salvage { .. } => None,
     }
 }
