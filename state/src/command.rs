@@ -235,7 +235,10 @@ impl Command {
             | Command::Renew { .. }
             | Command::ExpireLease { .. }
             | Command::EndLease { .. }
-            | Command::Audit { .. } => true,
+            | Command::Audit { .. }
+            | Command::Salvage { .. }
+            | Command::RenewMarked { .. }
+            | Command::UseClusterKey { .. } => true,
         }
     }
 
