@@ -187,6 +187,7 @@ impl From<Refusal> for Problem {
             | Refusal::StaleAttempt { .. }
             | Refusal::LeaseRenewed { .. }
             | Refusal::TooOld { .. }
+            | Refusal::StaleClusterKey { .. }
             | Refusal::Busy(_) => Problem::conflict(text),
         }
     }

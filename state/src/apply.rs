@@ -10,6 +10,7 @@ mod call;
 mod cdr;
 mod config;
 mod idempotency;
+mod key;
 mod lease;
 mod node;
 mod publish;
@@ -132,6 +133,10 @@ impl State {
             Command::ExpireLease { node, epoch, last_renewal } => {
                 self.expire_lease(step, *node, *epoch, *last_renewal)
             }
+            Command::RenewMarked { node_epoch, attempt, lease_ms, mark } => {
+                self.renew_marked(step, *node_epoch, *attempt, *lease_ms, *mark)
+            }
+            Command::UseClusterKey { from, to } => self.use_cluster_key(step, *from, *to),
             Command::EndLease { node, epoch, incarnation } => {
                 self.end_lease(step, *node, *epoch, *incarnation)
             }

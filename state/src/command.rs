@@ -195,6 +195,25 @@ pub enum Command {
         /// As that node wrote it. The caller has made sure that the archive has none with its id.
         cdr: Box<Cdr>,
     },
+    /// [`Command::Renew`] by a node that says how far its disk is, too.
+    RenewMarked {
+        /// The lease's epoch.
+        node_epoch: NodeEpoch,
+        /// Counts up from 1 in each incarnation.
+        attempt: u64,
+        /// How long the node counts it, from before it sent the attempt.
+        lease_ms: u64,
+        /// Its disk.
+        mark: Mark,
+    },
+    /// The cluster key of this id seals from now on; every member holds it already. Refused if another one than `from`
+    /// does so now.
+    UseClusterKey {
+        /// As the proposer knows it.
+        from: Option<KeyId>,
+        /// The new one.
+        to: KeyId,
+    },
 }
 
 impl Command {
@@ -216,14 +235,17 @@ impl Command {
             | Command::Renew { .. }
             | Command::ExpireLease { .. }
             | Command::EndLease { .. }
-            | Command::Audit { .. } => true,
+            | Command::Audit { .. }
+            | Command::Salvage { .. }
+            | Command::RenewMarked { .. }
+            | Command::UseClusterKey { .. } => true,
         }
     }
 
     /// The rules that must be in force for it; all commands of the first release need the first ones.
     pub fn needs(&self) -> u16 {
         match self {
-            Command::Salvage { .. } => THIRD_APPLY_VERSION,
+            Command::Salvage { .. } | Command::RenewMarked { .. } | Command::UseClusterKey { .. } => THIRD_APPLY_VERSION,
             Command::Audit { .. } => LEASES_APPLY_VERSION,
             _ if self.is_of_leases() => LEASES_APPLY_VERSION,
             _ => FIRST_APPLY_VERSION,
@@ -232,7 +254,8 @@ impl Command {
 
     /// Compare-and-set by themselves: the window of outcomes neither answers nor keeps them.
     pub fn is_of_leases(&self) -> bool {
-        matches!(self, Command::Renew { .. } | Command::ExpireLease { .. } | Command::EndLease { .. })
+        let renews = matches!(self, Command::Renew { .. } | Command::RenewMarked { .. });
+        renews || matches!(self, Command::ExpireLease { .. } | Command::EndLease { .. })
     }
 }
 

@@ -107,6 +107,18 @@ pub(crate) fn leased() -> State {
     state
 }
 
+/// [`leased`] with the rules in force since which renewals carry marks.
+pub(crate) fn marked() -> State {
+    let mut state = leased();
+    for id in [1, 2] {
+        let node = NodeRecord { apply_version: 3, ..node(id) };
+        run(&mut state, propose(id, 75, Command::NodeStarted { node }));
+    }
+    let applied = run(&mut state, propose(1, 76, Command::RaiseApplyVersion { to: 3 }));
+    assert_eq!(applied.outcomes, [Ok(Reply::Done)]);
+    state
+}
+
 pub(crate) fn renew(epoch: u64, attempt: u64) -> Command {
     Command::Renew { node_epoch: NodeEpoch(epoch), attempt, lease_ms: 1_800 }
 }

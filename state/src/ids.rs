@@ -61,6 +61,10 @@ hex_id!(
     NodeId, u64, 16
 );
 hex_id!(
+    /// A cluster key, by which secrets in the state are sealed. Derived from the key, and tells nothing of it.
+    KeyId, u64, 16
+);
+hex_id!(
     /// A call: a set of legs that share a program and a bridge.
     CallId, u128, 32
 );

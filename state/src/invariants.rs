@@ -31,7 +31,8 @@ impl State {
         self.times_of_calls_are_in_order()?;
         self.windows_are_trimmed_and_bounded()?;
         self.tables_are_bounded()?;
-        self.leases_are_of_nodes_and_not_from_the_future()
+        self.leases_are_of_nodes_and_not_from_the_future()?;
+        self.marks_are_of_nodes_and_not_from_the_future()
     }
 
     /// 1: whoever changed a row changed what is derived from it.
@@ -166,6 +167,17 @@ impl State {
         }
         Ok(())
     }
+
+    /// 11: what a node said of its disk is no more than there is; before its rules are in force nothing was said.
+    fn marks_are_of_nodes_and_not_from_the_future(&self) -> Checked {
+        let none = self.marks.is_empty() && self.cluster_key.is_none();
+        holds(11, self.has_marks() || none, || "marks or a key before their rules".to_owned())?;
+        for (node, mark) in &self.marks {
+            let fine = mark.position <= self.position && self.nodes.contains_key(node);
+            holds(11, fine, || format!("mark of node {node}"))?;
+        }
+        Ok(())
+    }
 }
 
 fn holds(number: u8, fine: bool, what: impl FnOnce() -> String) -> Checked {
@@ -184,7 +196,7 @@ mod tests {
         run(&mut state, propose(1, 81, create_call(1)));
         assert_eq!(state.check_invariants(), Ok(()));
         type Break = (u8, fn(&mut State));
-        let breaks: [Break; 11] = [
+        let breaks: [Break; 13] = [
             (1, |s| s.usage.clear()),
             (1, |s| s.held.clear()),
             (2, |s| s.last_tenant = TenantId(0)),
@@ -206,6 +218,10 @@ mod tests {
             (10, |s| {
                 s.leases.insert(NodeId(1), LeaseRecord::default());
             }),
+            (11, |s| {
+                s.marks.insert(NodeId(1), Mark::default());
+            }),
+            (11, |s| s.cluster_key = Some(KeyId(1))),
         ];
         for (number, edit) in breaks {
             let mut broken = state.clone();

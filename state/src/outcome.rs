@@ -151,4 +151,10 @@ pub enum Refusal {
         /// What the starting node can follow.
         newest: u16,
     },
+    /// The cluster key was changed by somebody else meanwhile.
+    #[error("the cluster key was changed by somebody else meanwhile")]
+    StaleClusterKey {
+        /// Which one seals now.
+        current: Option<KeyId>,
+    },
 }

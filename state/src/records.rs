@@ -61,6 +61,20 @@ pub struct LeaseRecord {
     pub lease_ms: u64,
 }
 
+/// How far a node's disk was at its last renewal. A process of it that begins with less has lost what it had written: its
+/// data directory is an older copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Mark {
+    /// In which incarnation it was said.
+    pub incarnation: Incarnation,
+    /// A number that the process drew when it began: a restored directory can come to the same incarnation once more.
+    pub process: u64,
+    /// Raft's term of the last durable log entry; the vote is no older.
+    pub term: u64,
+    /// Up to this log position what is applied is durable.
+    pub position: u64,
+}
+
 /// Why a lease ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,6 +7,7 @@
 
 mod layout1;
 mod layout2;
+mod layout3;
 
 use std::io::BufWriter;
 
@@ -18,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::tables::State;
 use layout1::{Layout1, Layout1Ref};
 use layout2::{Layout2, Layout2Ref};
+use layout3::{Layout3, Layout3Ref};
 
 const MAGIC: &[u8; 8] = b"TANDEMST";
 const HEADER_LEN: usize = 8 + 2 + 32;
@@ -66,6 +68,7 @@ impl State {
         let decode = match u16::from_be_bytes(*layout) {
             1 => decode_layout1,
             2 => decode_layout2,
+            3 => decode_layout3,
             0 => return Err(damaged("there is no layout 0")),
             later => return Err(SnapshotError::UnknownLayout(later)),
         };
@@ -87,11 +90,14 @@ impl State {
 enum Written<'a> {
     Layout1(Layout1Ref<'a>),
     Layout2(Layout2Ref<'a>),
+    Layout3(Layout3Ref<'a>),
 }
 
 impl<'a> Written<'a> {
     fn of(state: &'a State) -> Self {
-        if state.has_leases() {
+        if state.has_marks() {
+            Written::Layout3(Layout3Ref::of(state))
+        } else if state.has_leases() {
             Written::Layout2(Layout2Ref::of(state))
         } else {
             Written::Layout1(Layout1Ref::of(state))
@@ -102,6 +108,7 @@ impl<'a> Written<'a> {
         match self {
             Written::Layout1(_) => 1,
             Written::Layout2(_) => 2,
+            Written::Layout3(_) => 3,
         }
     }
 }
@@ -111,6 +118,7 @@ impl Serialize for Written<'_> {
         match self {
             Written::Layout1(layout) => layout.serialize(serializer),
             Written::Layout2(layout) => layout.serialize(serializer),
+            Written::Layout3(layout) => layout.serialize(serializer),
         }
     }
 }
@@ -121,6 +129,10 @@ fn decode_layout1(body: &[u8]) -> Result<State, SnapshotError> {
 
 fn decode_layout2(body: &[u8]) -> Result<State, SnapshotError> {
     decode_with(body, Layout2::into_state)
+}
+
+fn decode_layout3(body: &[u8]) -> Result<State, SnapshotError> {
+    decode_with(body, Layout3::into_state)
 }
 
 fn decode_with<'a, L: Deserialize<'a>>(
@@ -233,8 +245,8 @@ mod tests {
     fn a_later_layout_is_named_and_damage_is_refused() {
         let bytes = filled().encode_snapshot();
         let mut later = bytes.clone();
-        later[9] = 3;
-        assert_eq!(State::decode_snapshot(&later), Err(SnapshotError::UnknownLayout(3)));
+        later[9] = 4;
+        assert_eq!(State::decode_snapshot(&later), Err(SnapshotError::UnknownLayout(4)));
         let mut none = bytes.clone();
         none[9] = 0;
         assert!(is_damaged(&none));

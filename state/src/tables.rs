@@ -61,6 +61,10 @@ pub struct State {
     pub streams: OrdMap<Stream, StreamHead>,
     /// One for each node, once leases are in force.
     pub leases: OrdMap<NodeId, LeaseRecord>,
+    /// How far each node's disk was, by its own word.
+    pub marks: OrdMap<NodeId, Mark>,
+    /// Which cluster key seals; `None`: the one that `init` made. The keys themselves are never in the state.
+    pub cluster_key: Option<KeyId>,
     /// Derived, not in snapshots: tenant by domain.
     pub by_domain: OrdMap<String, TenantId>,
     /// Derived: tenant by name.
@@ -129,6 +133,8 @@ impl Default for State {
             idempotency: OrdMap::new(),
             streams: OrdMap::new(),
             leases: OrdMap::new(),
+            marks: OrdMap::new(),
+            cluster_key: None,
             by_domain: OrdMap::new(),
             by_name: OrdMap::new(),
             usage: OrdMap::new(),
@@ -149,6 +155,11 @@ impl State {
     /// Whether nodes act under leases. Before that a node counts as holding its own.
     pub fn has_leases(&self) -> bool {
         self.apply_version >= LEASES_APPLY_VERSION
+    }
+
+    /// Whether renewals carry marks, and the cluster key can be changed.
+    pub fn has_marks(&self) -> bool {
+        self.apply_version >= THIRD_APPLY_VERSION
     }
 
     /// The tenant of a SIP domain (in any case).

@@ -236,7 +236,7 @@ fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         3 => Just(Command::Tick),
         1 => (0u64..300_000).prop_map(|to| Command::StepTime { to: ClusterTime(to) }),
-        1 => (0u16..4).prop_map(|to| Command::RaiseApplyVersion { to }),
+        1 => (0u16..5).prop_map(|to| Command::RaiseApplyVersion { to }),
         4 => node().prop_map(|node| Command::NodeStarted { node }),
         1 => prop_oneof![1 => node_id(), 9 => Just(NodeId(9))].prop_map(|node| Command::NodeRemoved { node }),
         6 => vec(config_change(), 0..6).prop_map(|changes| Command::Configure { changes }),
@@ -258,6 +258,12 @@ fn command() -> impl Strategy<Value = Command> {
         1 => text().prop_map(|action| Command::Audit { action }),
         4 => (node_epoch(), 0u64..20, prop_oneof![9 => Just(1_800u64), 1 => any::<u64>()])
             .prop_map(|(node_epoch, attempt, lease_ms)| Command::Renew { node_epoch, attempt, lease_ms }),
+        4 => (node_epoch(), 0u64..20, 0u64..5, 0u64..60).prop_map(|(node_epoch, attempt, term, position)| {
+            let mark = Mark { incarnation: Incarnation(1), process: position, term, position };
+            Command::RenewMarked { node_epoch, attempt, lease_ms: 1_800, mark }
+        }),
+        1 => (of(0u64..3), 0u64..3)
+            .prop_map(|(from, to)| Command::UseClusterKey { from: from.map(KeyId), to: KeyId(to) }),
         2 => (node_id(), node_epoch(), 0u64..60)
             .prop_map(|(node, epoch, last_renewal)| Command::ExpireLease { node, epoch, last_renewal }),
         1 => (node_id(), node_epoch(), 1u64..3).prop_map(|(node, epoch, incarnation)| {
@@ -311,6 +317,8 @@ fn aimed(mut command: Command, by: NodeId, incarnation: Incarnation) -> Command 
         | Command::RefuseCall { .. }
         | Command::Audit { .. }
         | Command::Renew { .. }
+        | Command::RenewMarked { .. }
+        | Command::UseClusterKey { .. }
         | Command::ExpireLease { .. }
         | Command::EndLease { .. }
         | Command::Salvage { .. } => {}

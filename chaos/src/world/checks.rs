@@ -55,5 +55,7 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::ExpireLease { .. } => "ExpireLease",
         Command::EndLease { .. } => "EndLease",
         Command::Salvage { .. } => "Salvage",
+        Command::RenewMarked { .. } => "RenewMarked",
+        Command::UseClusterKey { .. } => "UseClusterKey",
     }
 }

@@ -37,6 +37,27 @@ impl State {
         Ok(Reply::Done)
     }
 
+    /// A renewal that says how far the node's disk is. What was said once is never taken back.
+    pub(super) fn renew_marked(
+        &mut self,
+        step: &mut Step<'_>,
+        epoch: NodeEpoch,
+        attempt: u64,
+        lease_ms: u64,
+        said: Mark,
+    ) -> Outcome {
+        let reply = self.renew(step, epoch, attempt, lease_ms)?;
+        let former = self.marks.get(&step.origin.node).copied().unwrap_or_default();
+        let mark = Mark {
+            incarnation: step.origin.incarnation,
+            process: said.process,
+            term: former.term.max(said.term),
+            position: former.position.max(said.position.min(step.position)),
+        };
+        self.marks.insert(step.origin.node, mark);
+        Ok(reply)
+    }
+
     pub(super) fn expire_lease(
         &mut self,
         step: &mut Step<'_>,

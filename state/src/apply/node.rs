@@ -55,6 +55,7 @@ impl State {
         self.lose(step, node, self.lost_at(step, node), |_| true);
         self.nodes.remove(&node);
         self.leases.remove(&node);
+        self.marks.remove(&node);
         self.close_window(node);
         step.event(None, EventKind::NodeRemoved(node));
         Ok(Reply::Done)

@@ -218,7 +218,9 @@ fn call_of(command: &Command) -> Option<CallId> {
         | Command::Renew { .. }
         | Command::ExpireLease { .. }
         | Command::EndLease { .. }
-        | Command::Salvage { .. } => None,
+        | Command::Salvage { .. }
+        | Command::RenewMarked { .. }
+        | Command::UseClusterKey { .. } => None,
     }
 }
 

@@ -221,3 +221,31 @@ fn a_removed_node_has_no_lease() {
     run(&mut state, propose(2, 90, Command::NodeRemoved { node: NodeId(1) }));
     assert_eq!(state.leases.keys().collect::<Vec<_>>(), [&NodeId(2)]);
 }
+
+fn marked_renewal(attempt: u64, mark: Mark) -> Command {
+    Command::RenewMarked { node_epoch: NodeEpoch(1), attempt, lease_ms: 1_800, mark }
+}
+
+#[test]
+fn a_renewal_says_how_far_the_disk_is_and_what_was_said_is_never_taken_back() {
+    let mut state = marked();
+    let said = |term, position| Mark { incarnation: Incarnation(9), process: 2, term, position };
+    let kept = |term, position| Mark { incarnation: Incarnation(1), ..said(term, position) };
+    let position = state.position;
+    let steps = [
+        (2, said(3, 5), kept(3, 5)),
+        (3, said(4, 6), kept(4, 6)),
+        (4, said(1, 2), kept(4, 6)),
+        (5, said(4, 1_000), kept(4, position + 4)),
+    ];
+    for (attempt, said, kept) in steps {
+        let applied = run(&mut state, propose(1, 0, marked_renewal(attempt, said)));
+        assert_eq!(applied.outcomes, [Ok(Reply::Done)]);
+        assert_eq!((state.marks[&NodeId(1)], lease(&state, 1).attempt), (kept, attempt));
+    }
+    let late = run(&mut state, propose(1, 0, marked_renewal(5, said(9, 9))));
+    assert_eq!(late.outcomes, [Err(Refusal::StaleAttempt { last: 5 })]);
+    assert_eq!(state.marks[&NodeId(1)], kept(4, position + 4));
+    run(&mut state, propose(2, 90, Command::NodeRemoved { node: NodeId(1) }));
+    assert!(state.marks.is_empty());
+}
