@@ -80,6 +80,11 @@ pub(crate) fn wall_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The wall clock in seconds since the Unix epoch.
+pub(crate) fn wall_s() -> u64 {
+    wall_ms() / 1000
+}
+
 /// The median of a quorum's wall clocks, if those of a quorum agree with it within 2 s.
 pub(crate) fn median_of_quorum(mut walls_ms: Vec<u64>, quorum: usize) -> Option<u64> {
     const AGREE_MS: u64 = 2_000;

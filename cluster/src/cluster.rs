@@ -8,11 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tandem_state::command::IdempotencyKey;
 use tandem_state::{
-    ClusterId, ClusterTime, Command, Incarnation, NodeEpoch, NodeId, Origin, Outcome, Principal, Role, State,
+    ClusterId, ClusterTime, Command, Incarnation, KeyId, NodeEpoch, NodeId, Origin, Outcome, Principal,
+    Refusal, Role, State,
 };
 
 use crate::archive::Archive;
 use crate::checkup::Finding;
+use crate::clock::wall_s;
 use crate::config::NodeConfig;
 use crate::feed::Feed;
 use crate::invitation::JoinToken;
@@ -46,6 +48,12 @@ pub enum StartError {
     /// The directory was never prepared.
     #[error("{0} holds no node: run `cluster init` or `cluster join` first")]
     NotPrepared(String),
+    /// A copy of a node's directory, which has another node's name.
+    #[error(
+        "{0} is a copy of a node's data directory: only the original may act under its name; join as a new node, in an \
+         empty directory, and if the original is lost, remove it by `tandem cluster remove`"
+    )]
+    Copied(String),
     /// Another process has the directory.
     #[error("{0} is in use by another process")]
     InUse(String),
@@ -124,6 +132,40 @@ pub enum InviteError {
     /// No randomness.
     #[error("the system gives no random bytes")]
     NoRandomness,
+    /// A witness does not hold the CA's key.
+    #[error("this node is a witness and issues no certificates: ask a full node")]
+    NoAuthority,
+    /// The CA's certificate can't be read.
+    #[error("{0}")]
+    Certificate(String),
+}
+
+/// Why the cluster key was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RotateError {
+    /// Not all members run a release that can.
+    #[error("the members' rules are too old for it: all must run this release")]
+    NotInForce,
+    /// A member has not got the new key.
+    #[error("the old key stays in use, for node {node} could not be given the new one: {why}")]
+    Unreached {
+        /// Its name.
+        node: String,
+        /// Why.
+        why: String,
+    },
+    /// This node can't keep it.
+    #[error("the key can't be kept: {0}")]
+    NotKept(String),
+    /// No randomness.
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+    /// Every member has the new key, but whether it is in use isn't known.
+    #[error(transparent)]
+    Proposed(#[from] ProposeError),
+    /// Every member has the new key, but another one is in use.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
 /// Why the membership was not changed.
@@ -156,9 +198,9 @@ impl Cluster {
         self.node().identity.cluster
     }
 
-    /// A secret that all nodes of the cluster share and nobody else, one for each purpose.
+    /// A secret that all nodes of the cluster share and nobody else, one for each purpose. It changes with the cluster key.
     pub fn derived_key(&self, purpose: &str) -> [u8; 32] {
-        crate::rpc::handshake::derived_key(&self.node().identity.key, purpose)
+        self.node().secrets.derived_key(purpose, self.view().cluster_key)
     }
 
     /// This node's identity.
@@ -261,9 +303,21 @@ impl Cluster {
 
     /// Makes a join token: single use, valid for `ttl` while this process runs.
     pub async fn invite(&self, role: Role, ttl: Duration) -> Result<String, InviteError> {
+        let authority = self.node().secrets.held().authority;
+        if authority.key.is_none() {
+            return Err(InviteError::NoAuthority);
+        }
+        let pin = authority.pin().map_err(|e| InviteError::Certificate(e.to_string()))?;
         let (invitation, secret) = self.node().invitations.invite(role, ttl)?;
-        let address = self.node().record.cluster_address.clone();
-        Ok(JoinToken { cluster: self.cluster_id(), address, invitation, secret }.to_text())
+        let addresses = vec![self.node().record.cluster_address.clone()];
+        let until_s = wall_s().saturating_add(ttl.as_secs());
+        let token = JoinToken { cluster: self.cluster_id(), addresses, pin, invitation, secret, until_s };
+        Ok(token.to_text())
+    }
+
+    /// Draws a new cluster key, hands it to every member over mutual TLS, and has it used from then on.
+    pub async fn rotate_key(&self, principal: Principal) -> Result<KeyId, RotateError> {
+        self.node().rotate_key(principal).await
     }
 
     /// Hands leadership to a node.

@@ -38,6 +38,8 @@ pub struct Timing {
     pub election_min: Duration,
     /// ... to here.
     pub election_max: Duration,
+    /// How long a node's certificate is valid; it is renewed when less than a third of this is left.
+    pub certificate: Duration,
     /// How long a lease holds, from before its renewal was sent.
     pub lease: Duration,
     /// How often a node renews its lease.
@@ -70,6 +72,7 @@ impl Default for Timing {
             heartbeat: Duration::from_millis(75),
             election_min: Duration::from_millis(300),
             election_max: Duration::from_millis(350),
+            certificate: CERTIFICATE,
             lease: Duration::from_millis(1800),
             lease_renew: Duration::from_millis(400),
             lease_margin: Duration::from_millis(200),
@@ -86,6 +89,8 @@ impl Default for Timing {
     }
 }
 
+/// The life of a certificate.
+pub(crate) const CERTIFICATE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// What 99 of 100 commands commit in, on disks and links that a cluster may stand on.
 const COMMIT_P99: Duration = Duration::from_millis(250);
 

@@ -1,29 +1,41 @@
 //! Who this node is: the identity file, the directory's lock, the incarnation.
+//!
+//! The identity file says which file it is: its inode and the nanosecond of its birth. A copy of the directory has other
+//! ones, so that it can't act under the original's name; the device's number is left out, as it changes with the
+//! order in which disks are found.
 
 use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use tandem_state::{ClusterId, Incarnation, NodeId, Role};
 
-use crate::rpc::handshake::Key;
-use crate::segment::{SegmentError, replace_file};
+use crate::segment::{SegmentError, replace_file, sync_directory};
 
-/// What the identity file holds; mode 0600, as the cluster key is in it.
+/// What the identity file holds. It is written once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) cluster: ClusterId,
     pub(crate) generation: u64,
     pub(crate) node: NodeId,
     pub(crate) role: Role,
-    pub(crate) key: Key,
     /// Made by `init`: begins the cluster by itself.
     pub(crate) first: bool,
     /// Where members were when this node joined.
     pub(crate) members: Vec<(NodeId, String)>,
 }
 
-/// Ids and key as text, so that the file can be read by people.
+/// Which file it is, as the file system tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Birth {
+    inode: u64,
+    born_ns: u64,
+}
+
+/// Ids as text, so that the file can be read by people.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -32,13 +44,30 @@ struct Written {
     generation: u64,
     node_id: String,
     role: Role,
-    cluster_key: String,
     first: bool,
     members: Vec<(String, String)>,
+    /// Of this file; absent where the file system doesn't tell.
+    birth: Option<Birth>,
+}
+
+/// Why an identity can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    #[error(transparent)]
+    File(#[from] SegmentError),
+    #[error("{0} is a copy of another node's data directory")]
+    Copied(String),
+}
+
+/// Whether copies of a directory will be told from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copies {
+    Told,
+    NotTold,
 }
 
 const FILE: &str = "identity.json";
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Whether a directory holds a node.
 pub(crate) fn exists(data: &Path) -> bool {
@@ -47,28 +76,56 @@ pub(crate) fn exists(data: &Path) -> bool {
 
 impl Identity {
     /// Writes the identity durably.
-    pub(crate) fn store(&self, data: &Path) -> Result<(), SegmentError> {
-        let written = Written {
+    pub(crate) fn store(&self, data: &Path) -> Result<Copies, SegmentError> {
+        let path = data.join(FILE);
+        let beside = path.with_extension("new");
+        let write = || {
+            let _ = std::fs::remove_file(&beside);
+            let mut file = File::options().create_new(true).write(true).mode(0o600).open(&beside)?;
+            let birth = Birth::of(&file)?;
+            file.write_all(&serde_json::to_vec_pretty(&self.written(birth))?)?;
+            file.sync_all()?;
+            std::fs::rename(&beside, &path)?;
+            Ok(if birth.is_some() { Copies::Told } else { Copies::NotTold })
+        };
+        let copies = write().map_err(|e| SegmentError::io(&path, e))?;
+        sync_directory(data)?;
+        Ok(copies)
+    }
+
+    fn written(&self, birth: Option<Birth>) -> Written {
+        Written {
             layout: LAYOUT,
             cluster_id: self.cluster.to_string(),
             generation: self.generation,
             node_id: self.node.to_string(),
             role: self.role,
-            cluster_key: to_hex(&self.key),
             first: self.first,
             members: self.members.iter().map(|(node, address)| (node.to_string(), address.clone())).collect(),
-        };
-        let text = serde_json::to_vec_pretty(&written).map_err(|e| SegmentError::Stopped(e.to_string()))?;
-        replace_file(&data.join(FILE), &text, 0o600)
+            birth,
+        }
     }
 
-    /// Reads the identity.
-    pub(crate) fn load(data: &Path) -> Result<Identity, SegmentError> {
+    /// Reads the identity, if this is the very file that was written.
+    pub(crate) fn load(data: &Path) -> Result<Identity, IdentityError> {
+        match Identity::read(data)? {
+            (identity, true) => Ok(identity),
+            (_, false) => Err(IdentityError::Copied(data.display().to_string())),
+        }
+    }
+
+    /// Reads the identity, maybe in a copy, for who only wants to know what is there; and whether this is the very file
+    /// that was written.
+    pub(crate) fn read(data: &Path) -> Result<(Identity, bool), SegmentError> {
         let path = data.join(FILE);
-        let text = std::fs::read(&path).map_err(|e| SegmentError::io(&path, e))?;
+        let io = |e| SegmentError::io(&path, e);
+        let rot = |what: &str| SegmentError::rot(&path, 0, what);
+        let file = File::open(&path).map_err(io)?;
         let written: Written =
-            serde_json::from_slice(&text).map_err(|e| SegmentError::rot(&path, 0, e.to_string()))?;
-        Identity::of(&written).ok_or_else(|| SegmentError::rot(&path, 0, "a field makes no sense"))
+            serde_json::from_reader(io::BufReader::new(&file)).map_err(|e| rot(&e.to_string()))?;
+        let identity = Identity::of(&written).ok_or_else(|| rot("a field makes no sense"))?;
+        let is_original = written.birth.is_none() || written.birth == Birth::of(&file).map_err(io)?;
+        Ok((identity, is_original))
     }
 
     fn of(written: &Written) -> Option<Identity> {
@@ -79,10 +136,22 @@ impl Identity {
             generation: written.generation,
             node: written.node_id.parse().ok()?,
             role: written.role,
-            key: from_hex(&written.cluster_key)?.try_into().ok()?,
             first: written.first,
             members: written.members.iter().map(member).collect::<Option<_>>()?,
         })
+    }
+}
+
+impl Birth {
+    fn of(file: &File) -> io::Result<Option<Birth>> {
+        let metadata = file.metadata()?;
+        let born = match metadata.created() {
+            Ok(born) => born.duration_since(UNIX_EPOCH).ok(),
+            Err(error) if error.kind() == ErrorKind::Unsupported => None,
+            Err(error) => return Err(error),
+        };
+        let born_ns = born.and_then(|since| u64::try_from(since.as_nanos()).ok()).filter(|ns| *ns > 0);
+        Ok(born_ns.map(|born_ns| Birth { inode: metadata.ino(), born_ns }))
     }
 }
 
@@ -135,20 +204,50 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_identity_reads_back_as_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let identity = Identity {
+    fn identity() -> Identity {
+        Identity {
             cluster: ClusterId(5),
             generation: 1,
             node: NodeId(6),
             role: Role::Witness,
-            key: [0xab; 32],
             first: false,
             members: vec![(NodeId(7), "127.0.0.1:7400".into())],
-        };
-        identity.store(dir.path()).unwrap();
-        assert_eq!(Identity::load(dir.path()).unwrap(), identity);
+        }
+    }
+
+    #[test]
+    fn an_identity_reads_back_as_written_and_after_its_directory_was_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let [here, there] = ["here", "there"].map(|name| dir.path().join(name));
+        std::fs::create_dir(&here).unwrap();
+        identity().store(&here).unwrap();
+        assert_eq!(Identity::load(&here).unwrap(), identity());
+        std::fs::rename(&here, &there).unwrap();
+        assert_eq!(Identity::load(&there).unwrap(), identity());
+    }
+
+    #[test]
+    fn a_copied_file_is_no_identity_where_births_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        let copies = identity().store(dir.path()).unwrap();
+        std::fs::copy(dir.path().join(FILE), copy.path().join(FILE)).unwrap();
+        let loaded = Identity::load(copy.path());
+        match copies {
+            Copies::Told => assert!(matches!(loaded, Err(IdentityError::Copied(_))), "{loaded:?}"),
+            Copies::NotTold => assert_eq!(loaded.unwrap(), identity()),
+        }
+    }
+
+    #[test]
+    fn where_no_birth_was_known_a_copy_is_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = serde_json::to_vec(&identity().written(None)).unwrap();
+        std::fs::write(dir.path().join(FILE), text).unwrap();
+        assert_eq!(Identity::load(dir.path()).unwrap(), identity());
+        let text = serde_json::to_vec(&identity().written(Some(Birth { inode: 1, born_ns: 1 }))).unwrap();
+        std::fs::write(dir.path().join(FILE), text).unwrap();
+        assert!(matches!(Identity::load(dir.path()), Err(IdentityError::Copied(_))));
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Invitations: a join token names a node, the cluster, and a secret that works once and not for long.
+//! Invitations: a join token says where the cluster is, how its CA is known, and a secret that works once and not for
+//! long.
 //!
-//! The inviting node keeps open invitations in memory only: a restart ends them.
+//! The inviting node keeps invitations in memory only: a restart ends them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -11,18 +12,24 @@ use tandem_state::{ClusterId, Role};
 
 use crate::cluster::InviteError;
 use crate::identity::{from_hex, to_hex};
-use crate::rpc::handshake::{Key, random};
+use crate::rpc::handshake::{Key, Refused, random};
+use crate::tls::Pin;
 
 /// What a join token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct JoinToken {
     pub(crate) cluster: ClusterId,
-    pub(crate) address: String,
+    /// Where to ask, in turn.
+    pub(crate) addresses: Vec<String>,
+    /// Of the cluster's CA.
+    pub(crate) pin: Pin,
     pub(crate) invitation: u64,
     pub(crate) secret: Key,
+    /// Not good after then, in seconds since 1970, by the clock of the node that made it.
+    pub(crate) until_s: u64,
 }
 
-const PREFIX: &str = "tandem-join-1-";
+const PREFIX: &str = "tandem-join-2-";
 
 impl JoinToken {
     pub(crate) fn to_text(&self) -> String {
@@ -32,14 +39,15 @@ impl JoinToken {
 
     pub(crate) fn parse(text: &str) -> Option<JoinToken> {
         let bytes = from_hex(text.trim().strip_prefix(PREFIX)?)?;
-        postcard::from_bytes(&bytes).ok()
+        let (token, rest) = postcard::take_from_bytes::<JoinToken>(&bytes).ok()?;
+        (rest.is_empty() && !token.addresses.is_empty()).then_some(token)
     }
 }
 
-/// The invitations of this node that may still be used.
+/// The invitations of this node: those that may still be used, and for a while those that may not, to say why.
 #[derive(Debug, Default)]
 pub(crate) struct Invitations {
-    open: Mutex<BTreeMap<u64, Invitation>>,
+    made: Mutex<BTreeMap<u64, Invitation>>,
 }
 
 #[derive(Debug)]
@@ -47,9 +55,23 @@ struct Invitation {
     secret: Key,
     role: Role,
     until: Instant,
+    used: bool,
 }
 
+impl Invitation {
+    fn check(&self) -> Result<(), Refused> {
+        match (self.used, self.until > Instant::now()) {
+            (true, _) => Err(Refused::InvitationUsed),
+            (false, false) => Err(Refused::InvitationExpired),
+            (false, true) => Ok(()),
+        }
+    }
+}
+
+/// Those that may be used at once.
 const OPEN_MAX: usize = 64;
+/// All that are remembered.
+const MADE_MAX: usize = 256;
 
 impl Invitations {
     /// Makes one.
@@ -57,29 +79,36 @@ impl Invitations {
         let secret = random().map_err(|_| InviteError::NoRandomness)?;
         let number = random().map_err(|_| InviteError::NoRandomness)?;
         let number = u64::from_le_bytes(*number.first_chunk().ok_or(InviteError::NoRandomness)?);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, invitation| invitation.until > Instant::now());
-        if open.len() >= OPEN_MAX {
+        let mut made = self.made();
+        if made.values().filter(|invitation| invitation.check().is_ok()).count() >= OPEN_MAX {
             return Err(InviteError::TooMany);
         }
-        open.insert(number, Invitation { secret, role, until: Instant::now() + ttl });
+        if made.len() >= MADE_MAX {
+            made.retain(|_, invitation| invitation.check().is_ok());
+        }
+        made.insert(number, Invitation { secret, role, until: Instant::now() + ttl, used: false });
         Ok((number, secret))
     }
 
     /// The secret of one that may still be used.
-    pub(crate) fn secret(&self, number: u64) -> Option<Key> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(&number)
-            .filter(|invitation| invitation.until > Instant::now())
-            .map(|invitation| invitation.secret)
+    pub(crate) fn secret(&self, number: u64) -> Result<Key, Refused> {
+        let made = self.made();
+        let invitation = made.get(&number).ok_or(Refused::InvitationUnknown)?;
+        invitation.check()?;
+        Ok(invitation.secret)
     }
 
     /// Uses one up.
-    pub(crate) fn take(&self, number: u64) -> Option<Role> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(&number)
-            .filter(|invitation| invitation.until > Instant::now())
-            .map(|invitation| invitation.role)
+    pub(crate) fn take(&self, number: u64) -> Result<Role, Refused> {
+        let mut made = self.made();
+        let invitation = made.get_mut(&number).ok_or(Refused::InvitationUnknown)?;
+        invitation.check()?;
+        invitation.used = true;
+        Ok(invitation.role)
+    }
+
+    fn made(&self) -> MutexGuard<'_, BTreeMap<u64, Invitation>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,12 +120,18 @@ mod tests {
     fn a_token_reads_back_and_anything_else_is_refused() {
         let token = JoinToken {
             cluster: ClusterId(1),
-            address: "127.0.0.1:7400".into(),
+            addresses: vec!["127.0.0.1:7400".into()],
+            pin: [4; 32],
             invitation: 9,
             secret: [3; 32],
+            until_s: 5,
         };
-        assert_eq!(JoinToken::parse(&token.to_text()), Some(token));
-        assert_eq!(JoinToken::parse("tandem-join-1-00"), None);
+        let text = token.to_text();
+        assert_eq!(JoinToken::parse(&text), Some(token.clone()));
+        assert_eq!(JoinToken::parse(&text[..text.len() - 2]), None);
+        assert_eq!(JoinToken::parse(&format!("{text}00")), None);
+        assert_eq!(JoinToken::parse(&JoinToken { addresses: Vec::new(), ..token }.to_text()), None);
+        assert_eq!(JoinToken::parse("tandem-join-2-00"), None);
         assert_eq!(JoinToken::parse("hello"), None);
     }
 
@@ -104,10 +139,26 @@ mod tests {
     fn an_invitation_works_once_and_not_after_its_time() {
         let invitations = Invitations::default();
         let (number, secret) = invitations.invite(Role::Full, Duration::from_secs(60)).unwrap();
-        assert_eq!(invitations.secret(number), Some(secret));
-        assert_eq!(invitations.take(number), Some(Role::Full));
-        assert_eq!((invitations.secret(number), invitations.take(number)), (None, None));
+        assert_eq!(invitations.secret(number), Ok(secret));
+        assert_eq!(invitations.take(number), Ok(Role::Full));
+        assert_eq!(invitations.secret(number), Err(Refused::InvitationUsed));
+        assert_eq!(invitations.take(number), Err(Refused::InvitationUsed));
         let (late, _) = invitations.invite(Role::Full, Duration::ZERO).unwrap();
-        assert_eq!((invitations.secret(late), invitations.take(late)), (None, None));
+        assert_eq!(invitations.secret(late), Err(Refused::InvitationExpired));
+        assert_eq!(invitations.take(late), Err(Refused::InvitationExpired));
+        assert_eq!(invitations.secret(number ^ 1), Err(Refused::InvitationUnknown));
+    }
+
+    #[test]
+    fn open_invitations_and_remembered_ones_are_bounded() {
+        let invitations = Invitations::default();
+        for _ in 0..2 * MADE_MAX {
+            invitations.invite(Role::Full, Duration::ZERO).unwrap();
+        }
+        assert!(invitations.made().len() <= MADE_MAX);
+        for _ in 0..OPEN_MAX {
+            invitations.invite(Role::Full, Duration::from_secs(60)).unwrap();
+        }
+        assert_eq!(invitations.invite(Role::Full, Duration::from_secs(60)), Err(InviteError::TooMany));
     }
 }

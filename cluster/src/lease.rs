@@ -12,7 +12,8 @@ use bytes::Bytes;
 use imbl::OrdMap;
 use tandem_state::lease::{Belief, Holder, Standing, Terms, Watcher};
 use tandem_state::{
-    Command, Incarnation, LeaseRecord, NodeEpoch, NodeId, NodeRecord, Origin, Principal, Proposal, State,
+    Command, Incarnation, LeaseRecord, Mark, NodeEpoch, NodeId, NodeRecord, Origin, Principal, Proposal,
+    State,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -196,6 +197,7 @@ impl Node {
         // Not in the window of outcomes, so that its number means nothing.
         let (node, incarnation) = (self.id(), self.shared.incarnation);
         let origin = Origin { node, incarnation, seq: 0, low_water: 0 };
+        let command = self.with_mark(command);
         let proposal = Proposal { origin, principal: Principal::Node(node), idempotency: None, command };
         if leader == node {
             return tokio::time::timeout(SENT_WAIT, self.submit_lease(proposal)).await.unwrap_or(Err(nobody));
@@ -204,6 +206,22 @@ impl Node {
         let answer = self.peers.call(leader, Method::Lease, Bytes::from(bytes), SENT_WAIT).await;
         let answer = answer.map_err(|_| nobody)?;
         postcard::from_bytes::<Result<(), NotLeader>>(&answer).unwrap_or(Err(nobody))
+    }
+
+    /// A renewal says how far the disk is, too, once the rules want that. Only what is applied counts: it is never cut off.
+    fn with_mark(&self, command: Command) -> Command {
+        let Command::Renew { node_epoch, attempt, lease_ms } = command else { return command };
+        if !self.shared.view.load().has_marks() {
+            return command;
+        }
+        let (term, durable) = self.log.durable();
+        let mark = Mark {
+            incarnation: self.start.incarnation,
+            process: self.start.process,
+            term,
+            position: durable.min(*self.shared.applied.borrow()),
+        };
+        Command::RenewMarked { node_epoch, attempt, lease_ms, mark }
     }
 
     /// Tells the cluster that this process ends, so that nobody has to wait for its lease.

@@ -6,6 +6,7 @@
 //!
 //! It must never know: SIP, RTP, actors, HTTP. It is the only crate that names openraft and sled.
 
+mod acquaintances;
 pub mod archive;
 mod checkup;
 mod clock;
@@ -17,6 +18,7 @@ mod fetch;
 mod flights;
 mod identity;
 mod invitation;
+mod keys;
 mod leader;
 mod lease;
 mod member;
@@ -27,20 +29,23 @@ mod preference;
 mod propose;
 mod quorum;
 mod raft;
+mod renewal;
 mod rescue;
 mod rpc;
 mod salvage;
+mod secrets;
 pub mod segment;
 mod service;
 mod setup;
 mod shared;
 mod status;
 mod survey;
+mod tls;
 
 pub use archive::Archive;
 pub use checkup::{Finding, Level};
 pub use cluster::{
-    Cluster, Committed, HashError, InviteError, MemberError, ProposeError, ReadError, StartError,
+    Cluster, Committed, HashError, InviteError, MemberError, ProposeError, ReadError, RotateError, StartError,
 };
 pub use config::{NodeConfig, Timing};
 pub use feed::{Feed, FeedClosed, FeedItem};

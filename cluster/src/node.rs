@@ -10,6 +10,7 @@ use tandem_state::archive::Stream;
 use tandem_state::{NodeId, NodeRecord};
 use tokio::sync::{mpsc, watch};
 
+use crate::acquaintances::Acquaintances;
 use crate::archive::Archive;
 use crate::archive::record::Stored;
 use crate::cluster::ReadError;
@@ -22,9 +23,12 @@ use crate::leader::Submission;
 use crate::peer::PeerHandler;
 use crate::propose::Proposer;
 use crate::quorum::Heard;
+use crate::raft::log::Log;
 use crate::raft::{Raft, Types};
 use crate::rpc::Method;
 use crate::rpc::client::Peers;
+use crate::rpc::handshake::Start;
+use crate::secrets::Secrets;
 use crate::service::{Incoming, Pong};
 use crate::shared::Shared;
 
@@ -52,8 +56,16 @@ pub(crate) struct Node {
     pub(crate) heard: Heard,
     /// What the voters say of the leader.
     pub(crate) observed: Observed,
-    /// The latest incarnations that were seen of others.
-    pub(crate) incarnations: Mutex<std::collections::BTreeMap<NodeId, tandem_state::Incarnation>>,
+    pub(crate) acquaintances: Arc<Acquaintances>,
+    pub(crate) secrets: Arc<Secrets>,
+    /// How this process began.
+    pub(crate) start: Start,
+    /// For how far the disk is.
+    pub(crate) log: Log,
+    /// Another node says that this one is an older copy of itself.
+    pub(crate) condemned: watch::Receiver<Option<String>>,
+    /// Nodes that were removed while others' connections were up.
+    pub(crate) removed: watch::Sender<Vec<NodeId>>,
     pub(crate) stop: watch::Sender<bool>,
 }
 
@@ -158,7 +170,15 @@ impl Node {
 
     /// See `Cluster::failed`.
     pub(crate) async fn failed(&self) -> String {
+        let mut condemned = self.condemned.clone();
+        let condemned = async {
+            match condemned.wait_for(Option::is_some).await.map(|why| why.clone()) {
+                Ok(Some(why)) => format!("another member refuses this node: {why}"),
+                Ok(None) | Err(_) => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            why = condemned => why,
             why = self.raft_failed() => why,
             generation = self.peers.superseded() => {
                 // It acts for nothing from here on, however long its end takes.
@@ -221,7 +241,7 @@ impl Node {
     }
 }
 
-/// Keeps the addresses of peers as the state says them.
+/// Keeps the addresses of peers as the state says them, and tells of those that are gone.
 pub(crate) async fn follow_addresses(node: Arc<Node>) {
     let mut applied = node.shared.applied.subscribe();
     let mut seen = None;
@@ -230,6 +250,11 @@ pub(crate) async fn follow_addresses(node: Arc<Node>) {
         if seen.as_ref().is_none_or(|seen: &imbl::OrdMap<NodeId, NodeRecord>| !seen.ptr_eq(&nodes)) {
             for record in nodes.values().filter(|record| record.id != node.id()) {
                 node.peers.set_address(record.id, &record.cluster_address);
+            }
+            let gone = seen.iter().flat_map(imbl::OrdMap::keys).filter(|id| !nodes.contains_key(*id));
+            let gone: Vec<NodeId> = gone.copied().collect();
+            if !gone.is_empty() {
+                node.removed.send_modify(|removed| removed.extend(gone));
             }
             seen = Some(nodes);
         }

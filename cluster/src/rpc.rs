@@ -1,5 +1,5 @@
-//! Node-to-node RPC: framed messages over TCP, two connections (lanes) from each node to each other node, so that
-//! heartbeats never wait behind bulk. Each connection begins with a [`handshake`]. TLS will wrap the [`Link`].
+//! Node-to-node RPC: framed messages over mutual TLS ([`crate::tls`]), two connections (lanes) from each node to each
+//! other node, so that heartbeats never wait behind bulk. Inside TLS each connection begins with a [`handshake`].
 
 pub(crate) mod client;
 pub(crate) mod handshake;
@@ -43,6 +43,12 @@ pub(crate) enum Method {
     Tell,
     Lease,
     Gone,
+    /// A certificate for the asking member.
+    Certify,
+    /// A cluster key to be kept.
+    KeepKey,
+    /// The cluster keys that are kept.
+    Keys,
 }
 
 impl Method {
@@ -63,11 +69,14 @@ impl Method {
             Method::Tell => 13,
             Method::Lease => 14,
             Method::Gone => 15,
+            Method::Certify => 16,
+            Method::KeepKey => 17,
+            Method::Keys => 18,
         }
     }
 
     pub(crate) fn of(byte: u8) -> Option<Method> {
-        const ALL: [Method; 15] = [
+        const ALL: [Method; 18] = [
             Method::Append,
             Method::Vote,
             Method::PreVote,
@@ -83,6 +92,9 @@ impl Method {
             Method::Tell,
             Method::Lease,
             Method::Gone,
+            Method::Certify,
+            Method::KeepKey,
+            Method::Keys,
         ];
         ALL.into_iter().find(|method| method.byte() == byte)
     }

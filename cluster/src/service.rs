@@ -1,6 +1,7 @@
 //! What a node answers to other nodes.
 
-use std::collections::btree_map::Entry;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use openraft::ServerState;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tandem_state::archive::Stream;
-use tandem_state::{Incarnation, NodeId, Proposal};
+use tandem_state::{ClusterId, NodeId, Proposal, Role};
 
 use crate::clock::wall_ms;
 use crate::leader::NotLeader;
@@ -18,7 +19,7 @@ use crate::node::Node;
 use crate::raft::network::SnapshotPart;
 use crate::raft::{Snapshot, SnapshotMeta, Vote};
 use crate::rpc::Method;
-use crate::rpc::handshake::{Gate, Grant, Hello, Key, Purpose, Refused};
+use crate::rpc::handshake::{Gate, Grant, Hello, Key, Purpose, Refused, Start};
 use crate::rpc::server::{Answer, Service};
 use crate::status::RaftRole;
 
@@ -51,45 +52,39 @@ const SNAPSHOT_MAX: u64 = 8 * 1024 * 1024 * 1024;
 const HASH_WAIT: Duration = Duration::from_secs(5);
 
 impl Gate for Node {
-    fn admit(&self, hello: &Hello) -> Result<Key, Refused> {
-        if hello.cluster != self.identity.cluster {
-            return Err(Refused::Cluster(self.identity.cluster));
-        }
-        // Also the end of a removed node: the state refuses all its incarnations.
-        let known = self.shared.view.load().windows.get(&hello.node).map(|window| window.incarnation);
-        if let Some(later) = known.filter(|known| *known > hello.incarnation) {
-            return Err(Refused::Incarnation(later));
-        }
+    fn me(&self) -> (ClusterId, NodeId, Start) {
+        (self.identity.cluster, self.id(), self.start)
+    }
+
+    fn admit(&self, hello: &Hello) -> Result<Option<Key>, Refused> {
         match hello.purpose {
-            Purpose::Join { invitation } => self.invitations.secret(invitation).ok_or(Refused::Invitation),
-            Purpose::Lane { target, .. } if target != self.id() => Err(Refused::Node(self.id())),
+            Purpose::Join { invitation, .. } => {
+                self.acquaintances.may_join(hello.node)?;
+                self.invitations.secret(invitation).map(Some)
+            }
             Purpose::Lane { .. } if hello.generation != self.identity.generation => {
                 self.peers.heard_of(hello.generation);
-                Err(Refused::Generation(self.identity.generation))
+                let (calling, called) = (hello.generation, self.identity.generation);
+                Err(Refused::Generation { calling, called })
             }
-            Purpose::Lane { .. } => Ok(self.identity.key),
+            Purpose::Lane { .. } => {
+                self.acquaintances.meet(hello.node, hello.start)?;
+                self.peers.set_address(hello.node, &hello.address);
+                Ok(None)
+            }
         }
     }
 
-    fn me(&self) -> (NodeId, Incarnation) {
-        (self.id(), self.shared.incarnation)
-    }
-
-    fn proved(&self, hello: &Hello) -> Result<Option<Grant>, Refused> {
-        if let Purpose::Join { invitation } = hello.purpose {
-            let role = self.invitations.take(invitation).ok_or(Refused::Invitation)?;
-            return Ok(Some(self.grant(role)));
-        }
-        let mut seen = self.incarnations.lock().unwrap_or_else(PoisonError::into_inner);
-        match seen.entry(hello.node) {
-            Entry::Occupied(latest) if *latest.get() > hello.incarnation => {
-                return Err(Refused::Incarnation(*latest.get()));
-            }
-            Entry::Occupied(mut latest) => drop(latest.insert(hello.incarnation)),
-            Entry::Vacant(none) => drop(none.insert(hello.incarnation)),
-        }
-        self.peers.set_address(hello.node, &hello.address);
-        Ok(None)
+    fn grant(&self, hello: &Hello) -> Result<Grant, Refused> {
+        let Purpose::Join { invitation, request } = &hello.purpose else {
+            return Err(Refused::InvitationUnknown);
+        };
+        let held = self.secrets.held();
+        let (certificate, until_s) = self.certify(hello.node, request).map_err(Refused::NoCertificate)?;
+        let role = self.invitations.take(*invitation)?;
+        let authority = if role == Role::Full { held.authority } else { held.authority.without_key() };
+        let (generation, members) = (self.identity.generation, self.members_now());
+        Ok(Grant { certificate, until_s, authority, keys: held.keys, generation, role, members })
     }
 }
 
@@ -115,11 +110,26 @@ impl Service for Node {
                 Method::Hash => encode(&self.hash_at(decode(&payload)?).await),
                 Method::Records => self.records(decode(&payload)?).await,
                 Method::Member => encode(&self.member_here(decode::<MemberAsk>(&payload)?).await),
+                Method::Certify => encode(&self.certify(from, &payload)),
+                Method::KeepKey => {
+                    self.keep_key(decode(&payload)?).await?;
+                    Ok(Bytes::new())
+                }
+                Method::Keys => encode(&self.secrets.held().keys),
                 Method::Call => match self.handler() {
                     Some(handler) => Ok(handler.call(from, payload).await),
                     None => Err("no handler".to_owned()),
                 },
                 Method::Tell => Err("a one-way message was sent as a request".to_owned()),
+            }
+        })
+    }
+
+    fn expelled(self: Arc<Self>, node: NodeId) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut removed = self.removed.subscribe();
+        Box::pin(async move {
+            if removed.wait_for(|removed| removed.contains(&node)).await.is_err() {
+                std::future::pending::<()>().await;
             }
         })
     }
@@ -145,13 +155,14 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 impl Node {
-    fn grant(&self, role: tandem_state::Role) -> Grant {
+    /// Members and their addresses.
+    fn members_now(&self) -> Vec<(NodeId, String)> {
         let view = self.shared.view.load();
         let mut members: Vec<(NodeId, String)> =
             view.nodes.values().map(|record| (record.id, record.cluster_address.clone())).collect();
         members.retain(|(id, _)| *id != self.id());
         members.push((self.id(), self.record.cluster_address.clone()));
-        Grant { sealed_key: self.identity.key, generation: self.identity.generation, role, members }
+        members
     }
 
     async fn append(&self, payload: &[u8]) -> Result<Bytes, String> {

@@ -4,14 +4,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use tandem_state::{ClusterId, Incarnation, NodeId, Role};
+use tandem_state::{ClusterId, NodeId, Role};
 use tokio::net::TcpStream;
 
-use crate::identity::{self, Identity};
+use crate::clock::wall_s;
+use crate::config::CERTIFICATE;
+use crate::identity::{self, Copies, Identity};
 use crate::invitation::JoinToken;
-use crate::rpc::Link;
-use crate::rpc::handshake::{Client, Grant, HandshakeError, Purpose, random};
+use crate::rpc::handshake::{Client, Grant, HandshakeError, Start, random};
+use crate::secrets::Held;
 use crate::segment::SegmentError;
+use crate::tls::{Authority, CertificateError, Request, connect_pinned};
 
 /// What `init` made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub struct Initialised {
     pub cluster_id: ClusterId,
     /// Its first node.
     pub node_id: NodeId,
+    /// Whether a copy of the directory will be told from it; not every file system gives what it takes.
+    pub tells_copies: bool,
 }
 
 /// Why a directory could not be prepared.
@@ -36,6 +41,9 @@ pub enum InitError {
         /// Why.
         source: std::io::Error,
     },
+    /// The CA or a certificate could not be made.
+    #[error("{0}")]
+    Certificate(String),
 }
 
 /// What `join` made.
@@ -47,6 +55,8 @@ pub struct Joined {
     pub node_id: NodeId,
     /// What it will do.
     pub role: Role,
+    /// Whether a copy of the directory will be told from it.
+    pub tells_copies: bool,
 }
 
 /// Why a node could not join.
@@ -58,34 +68,41 @@ pub enum JoinError {
     /// Not a join token.
     #[error("this is not a join token")]
     BadToken,
-    /// The inviting node could not be reached.
-    #[error("the inviting node at {address} cannot be reached: {why}")]
+    /// The inviting node could not be reached, or it is not of the token's cluster.
+    #[error("the inviting node at {address}: {why}{}", also_late(*.late))]
     Unreachable {
         /// Where.
         address: String,
         /// Why.
         why: String,
+        /// By this machine's clock the token has expired.
+        late: bool,
     },
     /// The inviting node refused.
     #[error("the inviting node refused: {0}")]
     Refused(String),
 }
 
+fn also_late(late: bool) -> &'static str {
+    if late { " (by this machine's clock the token has expired, too)" } else { "" }
+}
+
 /// Prepares `data` as the first node of a new cluster, offline. Its name, site and addresses are given at its start.
 pub fn init(data: &Path) -> Result<Initialised, InitError> {
     check_empty(data)?;
-    let key = random_bytes(data)?;
-    let identity = Identity {
-        cluster: ClusterId(number(&random_bytes(data)?)),
-        generation: 1,
-        node: node_id(&random_bytes(data)?),
-        role: Role::Full,
-        key,
-        first: true,
-        members: Vec::new(),
-    };
-    identity.store(data).map_err(|e| refused(data, e))?;
-    Ok(Initialised { cluster_id: identity.cluster, node_id: identity.node })
+    let cluster = ClusterId(number(&random_bytes(data)?));
+    let node = node_id(&random_bytes(data)?);
+    let authority = Authority::make(cluster)?;
+    let request = Request::make(cluster, node)?;
+    let until_s = wall_s().saturating_add(CERTIFICATE.as_secs());
+    let certificate = authority.issue(cluster, node, &request.der, until_s)?;
+    let certificate = request.with(certificate, until_s)?;
+    let held = Held { keys: vec![random_bytes(data)?], authority, certificate };
+    held.store(data).map_err(|e| refused(data, e))?;
+    let identity =
+        Identity { cluster, generation: 1, node, role: Role::Full, first: true, members: Vec::new() };
+    let copies = identity.store(data).map_err(|e| refused(data, e))?;
+    Ok(Initialised { cluster_id: cluster, node_id: node, tells_copies: copies == Copies::Told })
 }
 
 /// Prepares `data` as a further node: asks the node that made `token`. The node becomes learner and then voter by itself
@@ -94,38 +111,48 @@ pub async fn join(data: &Path, token: &str) -> Result<Joined, JoinError> {
     let token = JoinToken::parse(token).ok_or(JoinError::BadToken)?;
     check_empty(data)?;
     let node = node_id(&random_bytes(data)?);
+    let request = Request::make(token.cluster, node).map_err(InitError::from)?;
+    let grant = ask_in_turn(&token, node, &request).await?;
+    let certificate = request.with(grant.certificate, grant.until_s).map_err(InitError::from)?;
+    let held = Held { keys: grant.keys, authority: grant.authority, certificate };
+    held.store(data).map_err(|e| refused(data, e))?;
+    let (cluster, role, generation, members) = (token.cluster, grant.role, grant.generation, grant.members);
+    let identity = Identity { cluster, generation, node, role, first: false, members };
+    let copies = identity.store(data).map_err(|e| refused(data, e))?;
+    Ok(Joined { cluster_id: cluster, node_id: node, role, tells_copies: copies == Copies::Told })
+}
+
+/// Asks at the token's addresses until one answers, even with a refusal.
+async fn ask_in_turn(token: &JoinToken, node: NodeId, request: &Request) -> Result<Grant, JoinError> {
+    let mut last = JoinError::BadToken;
+    for address in &token.addresses {
+        match ask(address, token, node, request).await {
+            Err(unreachable @ JoinError::Unreachable { .. }) => last = unreachable,
+            answered => return answered,
+        }
+    }
+    Err(last)
+}
+
+async fn ask(address: &str, token: &JoinToken, node: NodeId, request: &Request) -> Result<Grant, JoinError> {
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    let late = wall_s() > token.until_s;
+    let unreachable = |why: String| JoinError::Unreachable { address: address.to_owned(), why, late };
     let introduction = Client {
         cluster: token.cluster,
         generation: 0,
         node,
-        incarnation: Incarnation(0),
+        start: Start::default(),
         address: String::new(),
-        key: token.secret,
     };
-    let grant = ask(&introduction, &token).await?;
-    let identity = Identity {
-        cluster: token.cluster,
-        generation: grant.generation,
-        node,
-        role: grant.role,
-        key: grant.sealed_key,
-        first: false,
-        members: grant.members,
-    };
-    identity.store(data).map_err(|e| refused(data, e))?;
-    Ok(Joined { cluster_id: identity.cluster, node_id: node, role: identity.role })
-}
-
-async fn ask(introduction: &Client, token: &JoinToken) -> Result<Grant, JoinError> {
-    const TIMEOUT: Duration = Duration::from_secs(5);
-    let unreachable = |why: String| JoinError::Unreachable { address: token.address.clone(), why };
     let asked = tokio::time::timeout(TIMEOUT, async {
-        let mut link: Box<dyn Link> = Box::new(TcpStream::connect(&token.address).await?);
-        introduction.introduce(&mut link, Purpose::Join { invitation: token.invitation }).await
+        let stream = TcpStream::connect(address).await?;
+        let mut link = connect_pinned(stream, token.cluster, token.pin).await?;
+        let invitation = (token.invitation, &token.secret);
+        introduction.join(&mut link, invitation, request.der.clone()).await
     });
     match asked.await {
-        Ok(Ok(Some(grant))) => Ok(grant),
-        Ok(Ok(None)) => Err(JoinError::Refused("it gave no cluster key".into())),
+        Ok(Ok(grant)) => Ok(grant),
         Ok(Err(HandshakeError::Refused(why))) => Err(JoinError::Refused(why.to_string())),
         Ok(Err(other)) => Err(unreachable(other.to_string())),
         Err(_) => Err(unreachable("no answer in time".into())),
@@ -137,7 +164,8 @@ fn check_empty(data: &Path) -> Result<(), InitError> {
     std::fs::create_dir_all(data).map_err(io)?;
     std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)).map_err(io)?;
     // A directory with another node's log or archive is no empty one either.
-    if identity::exists(data) || data.join("raft").exists() || data.join("archive").exists() {
+    let leftovers = ["raft", "archive", "snapshots", "incarnation"];
+    if identity::exists(data) || leftovers.iter().any(|name| data.join(name).exists()) {
         return Err(InitError::Exists(data.display().to_string()));
     }
     Ok(())
@@ -160,6 +188,12 @@ fn refused(data: &Path, error: SegmentError) -> InitError {
     InitError::Io { path: data.display().to_string(), source: std::io::Error::other(error) }
 }
 
+impl From<CertificateError> for InitError {
+    fn from(error: CertificateError) -> InitError {
+        InitError::Certificate(error.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,8 +204,10 @@ mod tests {
         let data = dir.path().join("data");
         let made = init(&data).unwrap();
         assert_eq!(Identity::load(&data).unwrap().node, made.node_id);
-        let mode = std::fs::metadata(data.join("identity.json")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        for file in ["identity.json", "secrets.json"] {
+            let mode = std::fs::metadata(data.join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
         assert!(matches!(init(&data), Err(InitError::Exists(_))));
     }
 }

@@ -13,11 +13,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::StartError;
+use crate::acquaintances::Acquaintances;
 use crate::archive::store::{ArchiveStore, ArchiveSync};
 use crate::config::{NodeConfig, Timing};
 use crate::election::{self, Observed};
 use crate::fetch::Fetch;
-use crate::identity::{self, DirectoryLock, Identity, raise_incarnation};
+use crate::identity::{self, DirectoryLock, Identity, IdentityError, raise_incarnation};
 use crate::invitation::Invitations;
 use crate::lease::{self, LANE_MAX, Lanes};
 use crate::node::{Node, PeerFetch, follow_addresses};
@@ -28,12 +29,13 @@ use crate::raft::log::Log;
 use crate::raft::machine::Machine;
 use crate::raft::network::Network;
 use crate::raft::snapshot::SnapshotFiles;
-use crate::rpc::client::Peers;
-use crate::rpc::handshake::Client;
+use crate::rpc::client::{Caller, Peers};
+use crate::rpc::handshake::{Client, Start, random};
 use crate::rpc::server::serve;
+use crate::secrets::{Secrets, SecretsError};
 use crate::segment::SegmentError;
 use crate::shared::Shared;
-use crate::{leader, member, propose};
+use crate::{keys, leader, member, propose, renewal};
 
 /// Another process that is just ending is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -61,6 +63,8 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     }
     let lock = take_lock(data).await?;
     let identity = Identity::load(data)?;
+    let secrets = Arc::new(Secrets::open(data, identity.cluster, identity.node)?);
+    renewal::at_start(&secrets, config.timing.certificate)?;
     let incarnation = raise_incarnation(data, &lock)?;
     let listen_error = |source| StartError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
@@ -70,7 +74,18 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
 
     let stop = watch::Sender::new(false);
     let shared = Arc::new(Shared::new(identity.node, incarnation, config.timing.terms()));
-    let peers = Arc::new(Peers::new(introduction(&identity, incarnation, &record), stop.subscribe()));
+    let acquaintances = Arc::new(Acquaintances::new(Arc::clone(&shared)));
+    let (term, position) = stores.log.end();
+    let start = Start { incarnation, process: drawn(data)?, term, position };
+    let condemned = watch::Sender::new(None);
+    let condemned_too = condemned.subscribe();
+    let caller = Caller {
+        introduction: introduction(&identity, start, &record),
+        condemned,
+        secrets: Arc::clone(&secrets),
+        acquaintances: Arc::clone(&acquaintances),
+    };
+    let peers = Arc::new(Peers::new(caller, stop.subscribe()));
     for (member, address) in &identity.members {
         peers.set_address(*member, address);
     }
@@ -93,7 +108,12 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
         incoming: Mutex::default(),
         heard: Heard::never(),
         observed: Observed::default(),
-        incarnations: Mutex::new(BTreeMap::new()),
+        acquaintances,
+        secrets: Arc::clone(&secrets),
+        start,
+        log: stores.log.clone(),
+        condemned: condemned_too,
+        removed: watch::Sender::new(Vec::new()),
         stop,
         identity,
     });
@@ -103,7 +123,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     begin_cluster(&node).await?;
 
     let until = || node.stop.subscribe();
-    drop(tokio::spawn(serve(listener, Arc::clone(&node), until())));
+    drop(tokio::spawn(serve(listener, Arc::clone(&node), secrets, until())));
     spawn_until(until(), leader::gather(Arc::clone(&node), Lanes { leases, submissions: gathered }));
     spawn_until(until(), leader::tend(Arc::clone(&node)));
     spawn_until(until(), lease::tend(Arc::clone(&node)));
@@ -111,6 +131,8 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     spawn_until(until(), propose::forward(Arc::clone(&node), numbers));
     spawn_until(until(), follow_addresses(Arc::clone(&node)));
     spawn_until(until(), member::announce(Arc::clone(&node)));
+    spawn_until(until(), renewal::tend(Arc::clone(&node)));
+    spawn_until(until(), keys::tend(Arc::clone(&node)));
     tracing::info!(node = %node.id(), incarnation = incarnation.0, %address, "node started");
     Ok(Running { node, address, log, archive, lock: Mutex::new(Some(lock)) })
 }
@@ -147,6 +169,12 @@ fn spawn_until(mut stop: watch::Receiver<bool>, work: impl Future<Output = ()> +
             _ = stop.wait_for(|stop| *stop) => {}
         }
     });
+}
+
+/// A number for this process.
+fn drawn(data: &Path) -> Result<u64, StartError> {
+    let bytes = random().map_err(|source| StartError::Io { path: data.display().to_string(), source })?;
+    Ok(bytes.first_chunk().map_or(0, |first| u64::from_le_bytes(*first)))
 }
 
 async fn take_lock(data: &Path) -> Result<DirectoryLock, StartError> {
@@ -198,14 +226,13 @@ fn record(
     }
 }
 
-fn introduction(identity: &Identity, incarnation: Incarnation, record: &NodeRecord) -> Client {
+fn introduction(identity: &Identity, start: Start, record: &NodeRecord) -> Client {
     Client {
         cluster: identity.cluster,
         generation: identity.generation,
         node: identity.node,
-        incarnation,
+        start,
         address: record.cluster_address.clone(),
-        key: identity.key,
     }
 }
 
@@ -255,6 +282,24 @@ async fn begin_cluster(node: &Node) -> Result<(), StartError> {
     }
     let me = BasicNode::new(node.record.cluster_address.clone());
     node.raft().initialize(BTreeMap::from([(node.id().0, me)])).await.map_err(|e| raft_error(&e))
+}
+
+impl From<IdentityError> for StartError {
+    fn from(error: IdentityError) -> StartError {
+        match error {
+            IdentityError::File(error) => error.into(),
+            IdentityError::Copied(path) => StartError::Copied(path),
+        }
+    }
+}
+
+impl From<SecretsError> for StartError {
+    fn from(error: SecretsError) -> StartError {
+        match error {
+            SecretsError::File(error) => error.into(),
+            SecretsError::Certificate(error) => StartError::Damaged(format!("secrets.json: {error}")),
+        }
+    }
 }
 
 impl From<SegmentError> for StartError {

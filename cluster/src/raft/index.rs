@@ -63,6 +63,11 @@ impl LogIndex {
         self.slots.back().map(|slot| slot.log_id).or(self.purged)
     }
 
+    /// The last entry that is on disk and was not purged.
+    pub(crate) fn durable(&self) -> Option<LogId> {
+        self.slots.iter().rev().find(|slot| slot.location.is_some()).map(|slot| slot.log_id)
+    }
+
     /// Adds an entry after the last. False when it leaves a hole.
     pub(crate) fn push(
         &mut self,

@@ -66,6 +66,18 @@ impl Log {
         Ok(Log { index, tickets: Arc::default(), asks, reader })
     }
 
+    /// Term of the vote and last log position, as they are now; when just opened, as they are on disk.
+    pub(crate) fn end(&self) -> (u64, u64) {
+        let index = self.index();
+        let term = index.vote.map_or(0, |vote| vote.leader_id.term);
+        (term, index.last_log_id().map_or(0, |last| last.index))
+    }
+
+    /// Term and position of the last entry that is on disk; what an entry's term is, the vote is at least.
+    pub(crate) fn durable(&self) -> (u64, u64) {
+        self.index().durable().map_or((0, 0), |last| (last.leader_id.term, last.index))
+    }
+
     /// Syncs and closes the files.
     pub(crate) async fn close(&self) {
         let (stopped, wait) = oneshot::channel();

@@ -11,19 +11,30 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::handshake::{Client, HandshakeError, Purpose, Refused};
+use super::handshake::{Client, HandshakeError, Refused};
 use super::wire::{FRAME_MAX, Frame, Kind, read};
 use super::{Lane, Link, Method};
+use crate::acquaintances::Acquaintances;
 use crate::peer::PeerError;
+use crate::secrets::Secrets;
 
 /// All peers that this node talks to, and where they are.
 pub(crate) struct Peers {
-    introduction: Arc<Client>,
+    caller: Arc<Caller>,
     addresses: Arc<Addresses>,
     lanes: Mutex<HashMap<(NodeId, Lane), mpsc::Sender<Outgoing>>>,
     /// The highest generation of this cluster that was heard of.
     newer: Arc<watch::Sender<u64>>,
     stop: watch::Receiver<bool>,
+}
+
+/// With what this node calls others.
+pub(crate) struct Caller {
+    pub(crate) introduction: Client,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) acquaintances: Arc<Acquaintances>,
+    /// Why this node must end, once another one says so.
+    pub(crate) condemned: watch::Sender<Option<String>>,
 }
 
 #[derive(Default)]
@@ -54,9 +65,9 @@ const WATCH_AGAIN: Duration = Duration::from_millis(5);
 const SILENCE: Duration = Duration::from_secs(3);
 
 impl Peers {
-    pub(crate) fn new(introduction: Client, stop: watch::Receiver<bool>) -> Peers {
+    pub(crate) fn new(caller: Caller, stop: watch::Receiver<bool>) -> Peers {
         Peers {
-            introduction: Arc::new(introduction),
+            caller: Arc::new(caller),
             addresses: Arc::default(),
             lanes: Mutex::default(),
             newer: Arc::new(watch::Sender::new(0)),
@@ -72,7 +83,7 @@ impl Peers {
     /// Returns once a higher generation than this node's was heard of.
     pub(crate) async fn superseded(&self) -> u64 {
         let mut newer = self.newer.subscribe();
-        let own = self.introduction.generation;
+        let own = self.caller.introduction.generation;
         match newer.wait_for(|heard| *heard > own).await {
             Ok(heard) => *heard,
             Err(_) => std::future::pending().await,
@@ -135,8 +146,8 @@ impl Peers {
     /// Connects to a node and waits for the connection's end.
     async fn watch(&self, node: NodeId) -> io::Result<()> {
         let address = self.addresses.get(node).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let purpose = Purpose::Lane { lane: Lane::Watch, target: node };
-        let made = tokio::time::timeout(CONNECT_TIMEOUT, dial(&address, &self.introduction, purpose)).await;
+        let made =
+            tokio::time::timeout(CONNECT_TIMEOUT, self.caller.dial(&address, Lane::Watch, node)).await;
         let mut link = made.map_err(io::Error::from)?.map_err(|error| match error {
             HandshakeError::Io(error) => error,
             other => io::Error::other(other),
@@ -167,7 +178,7 @@ impl Peers {
         let task = LaneTask {
             node,
             lane,
-            introduction: Arc::clone(&self.introduction),
+            caller: Arc::clone(&self.caller),
             addresses: Arc::clone(&self.addresses),
             newer: Arc::clone(&self.newer),
             queue,
@@ -189,7 +200,7 @@ impl Peers {
 struct LaneTask {
     node: NodeId,
     lane: Lane,
-    introduction: Arc<Client>,
+    caller: Arc<Caller>,
     addresses: Arc<Addresses>,
     newer: Arc<watch::Sender<u64>>,
     queue: mpsc::Receiver<Outgoing>,
@@ -231,13 +242,13 @@ impl LaneTask {
             return Err(why.clone());
         }
         let address = self.addresses.get(self.node).ok_or("its address is not known")?;
-        let purpose = Purpose::Lane { lane: self.lane, target: self.node };
-        let made = tokio::time::timeout(CONNECT_TIMEOUT, dial(&address, &self.introduction, purpose)).await;
+        let made =
+            tokio::time::timeout(CONNECT_TIMEOUT, self.caller.dial(&address, self.lane, self.node)).await;
         let result = match made {
             Ok(Ok(link)) => Ok(link),
             Ok(Err(error)) => {
-                if let HandshakeError::Refused(Refused::Generation(theirs)) = &error {
-                    hear(&self.newer, *theirs);
+                if let HandshakeError::Refused(Refused::Generation { called, .. }) = &error {
+                    hear(&self.newer, *called);
                 }
                 Err(format!("{address}: {error}"))
             }
@@ -268,17 +279,28 @@ impl LaneTask {
     }
 }
 
-/// Connects and introduces this node.
-async fn dial(
-    address: &str,
-    introduction: &Client,
-    purpose: Purpose,
-) -> Result<Box<dyn Link>, HandshakeError> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let mut link: Box<dyn Link> = Box::new(stream);
-    introduction.introduce(&mut link, purpose).await?;
-    Ok(link)
+impl Caller {
+    /// [`Caller::meet`]; should the other side know better who this node is, this process is at its end.
+    async fn dial(&self, address: &str, lane: Lane, node: NodeId) -> Result<Box<dyn Link>, HandshakeError> {
+        let met = self.meet(address, lane, node).await;
+        if let Err(HandshakeError::Refused(why)) = &met
+            && why.ends(self.introduction.node)
+        {
+            self.condemned.send_replace(Some(why.to_string()));
+        }
+        met
+    }
+
+    /// Connects, proves who is there on both sides, and introduces this node.
+    async fn meet(&self, address: &str, lane: Lane, node: NodeId) -> Result<Box<dyn Link>, HandshakeError> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let ends = self.secrets.ends();
+        let mut link = ends.connect(stream, self.introduction.cluster, node).await?;
+        let met = self.introduction.open(&mut link, lane, node).await?;
+        self.acquaintances.meet(node, met).map_err(HandshakeError::Refusing)?;
+        Ok(link)
+    }
 }
 
 fn hear(newer: &watch::Sender<u64>, generation: u64) {
@@ -311,6 +333,7 @@ async fn send(
             frame(more, id, open, &mut buffer);
         }
         to.write_all(&buffer).await?;
+        to.flush().await?;
         buffer.clear();
         next = queue.recv().await;
     }

@@ -1,8 +1,10 @@
-//! The first messages of a connection: who is there, of which cluster, and does it hold the cluster key.
+//! The first messages of a connection, inside TLS: which cluster, node, incarnation and protocol, and what for.
 //!
-//! Client: hello. Server: welcome with its proof. Client: its proof. Server: accepted. Each proof is HMAC-SHA256 over
-//! the hello and the welcome's nonce under the cluster key, so a proof is good for one connection only. A joining node
-//! has an invitation's secret instead of the key, and gets the key sealed by it.
+//! Client: opening and hello. Server: welcome. For a lane that is all, as TLS has proved who is there: the certificate
+//! must name the node that the hello names, and that node must not have been removed. A joining node has no certificate
+//! yet: it trusts the server by the pin in its token, proves that it knows the token's secret (HMAC-SHA256 over the
+//! hello and the welcome's nonce), and is given its certificate, the CA and the cluster keys. Every mismatch is told on
+//! both sides.
 
 use std::io;
 
@@ -11,31 +13,53 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use tandem_state::{ClusterId, Incarnation, NodeId, Role};
 
-use super::wire::{read_plain, write_plain};
+use super::wire::{decode_plain, read_bytes, read_plain, write_plain};
 use super::{Lane, Link};
+use crate::tls::{Authority, Presented};
 
 /// This release's protocol; each release speaks its own and the one before.
-pub(crate) const VERSION: u16 = 1;
-const VERSION_OLDEST: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
+/// The first one was never released, and not spoken over TLS.
+const VERSION_OLDEST: u16 = 2;
 const MAGIC: [u8; 4] = *b"TNDM";
 
 /// A key or secret.
 pub(crate) type Key = [u8; 32];
 
-/// The client's first message.
+/// The very first message, of the same form in all versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Opening {
+    magic: [u8; 4],
+    oldest: u16,
+    newest: u16,
+}
+
+impl Opening {
+    const OURS: Opening = Opening { magic: MAGIC, oldest: VERSION_OLDEST, newest: VERSION };
+}
+
+/// How a process began: what it found on its disk, and which of its node's processes it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub(crate) incarnation: Incarnation,
+    /// A number that it drew.
+    pub(crate) process: u64,
+    /// Raft's term of its vote.
+    pub(crate) term: u64,
+    /// Its last log position.
+    pub(crate) position: u64,
+}
+
+/// Who calls, and what for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
-    magic: [u8; 4],
-    version_oldest: u16,
-    version: u16,
     pub(crate) cluster: ClusterId,
     pub(crate) generation: u64,
     pub(crate) node: NodeId,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) start: Start,
     /// Where the client's own port is.
     pub(crate) address: String,
     pub(crate) purpose: Purpose,
-    nonce: [u8; 32],
 }
 
 /// What the client wants.
@@ -43,59 +67,94 @@ pub(crate) struct Hello {
 pub(crate) enum Purpose {
     /// A lane to this node.
     Lane { lane: Lane, target: NodeId },
-    /// To become a member, by an invitation.
-    Join { invitation: u64 },
+    /// To become a member, by an invitation; with the request for its certificate (PKCS #10, DER).
+    Join { invitation: u64, request: Vec<u8> },
 }
 
 /// The server's first message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Welcome {
-    Accepted { version: u16, node: NodeId, incarnation: Incarnation, nonce: [u8; 32], proof: [u8; 32] },
+    Accepted { version: u16, node: NodeId, start: Start, nonce: [u8; 32] },
     Refused(Refused),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Proof([u8; 32]);
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 enum Verdict {
-    Accepted(Option<Grant>),
+    Granted(Box<Grant>),
     Refused(Refused),
 }
 
-/// What a joining node is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a joining node is given. No `Debug`: there are secrets in it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Grant {
-    pub(crate) sealed_key: Key,
+    /// For the key of its request.
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) until_s: u64,
+    /// With the key, for a full node.
+    pub(crate) authority: Authority,
+    pub(crate) keys: Vec<Key>,
     pub(crate) generation: u64,
     pub(crate) role: Role,
     /// Members and their addresses.
     pub(crate) members: Vec<(NodeId, String)>,
 }
 
-/// Why a node does not talk to another.
+/// Why a node does not talk to another; worded for both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub(crate) enum Refused {
-    #[error("it speaks protocol {oldest} to {newest} only")]
-    Version { oldest: u16, newest: u16 },
-    #[error("it belongs to cluster {0}")]
-    Cluster(ClusterId),
-    #[error("it is of generation {0} of the cluster")]
-    Generation(u64),
-    #[error("another node ({0}) is at this address")]
-    Node(NodeId),
-    #[error("a later incarnation ({0}) of this node has been there")]
-    Incarnation(Incarnation),
-    #[error("the cluster keys differ")]
-    Key,
-    #[error("the invitation is unknown, used or expired")]
-    Invitation,
+    #[error(
+        "the releases are too far apart: the caller speaks protocol {} to {}, the called node {} to {}",
+        calling.0, calling.1, called.0, called.1
+    )]
+    Version { calling: (u16, u16), called: (u16, u16) },
+    #[error("the caller belongs to cluster {calling}, the called node to cluster {called}")]
+    Cluster { calling: ClusterId, called: ClusterId },
+    #[error("the caller is of generation {calling} of the cluster, the called node of generation {called}")]
+    Generation { calling: u64, called: u64 },
+    #[error("node {called} is at this address, not node {wanted}")]
+    Node { wanted: NodeId, called: NodeId },
+    #[error(
+        "node {node} has been seen in incarnation {seen} and now shows {shown}: another process runs under its name, or its \
+         data directory is an older copy; a restored node joins as a new one, in an empty directory"
+    )]
+    Incarnation { node: NodeId, shown: Incarnation, seen: Incarnation },
+    #[error(
+        "node {node} shows vote {} and log position {}, and was seen with vote {} and position {}: its data directory is an \
+         older copy; a restored node joins as a new one, in an empty directory", shown.0, shown.1, seen.0, seen.1
+    )]
+    Behind { node: NodeId, shown: (u64, u64), seen: (u64, u64) },
+    #[error("node {0} was removed from the cluster for good: it joins as a new one, in an empty directory")]
+    Removed(NodeId),
+    #[error("the caller's certificate is not that of node {0}")]
+    Certificate(NodeId),
+    #[error(
+        "the token is not known at the node that made it: it was restarted since; `cluster invite` makes another"
+    )]
+    InvitationUnknown,
+    #[error("the token was used already: each is for one node; `cluster invite` makes another")]
+    InvitationUsed,
+    #[error("the token has expired; `cluster invite` makes another")]
+    InvitationExpired,
+    #[error("the token's secret is wrong: copy the whole of it")]
+    Secret,
+    #[error("no certificate could be issued: {0}")]
+    NoCertificate(String),
+}
+
+impl Refused {
+    /// Whether the called or calling node `me` must end by it: it is not what it was, and will never be again.
+    pub(crate) fn ends(&self, me: NodeId) -> bool {
+        matches!(self, Refused::Incarnation { node, .. } | Refused::Behind { node, .. } if *node == me)
+    }
 }
 
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
-    #[error(transparent)]
+    #[error("{}", crate::tls::explain(.0))]
     Io(#[from] io::Error),
     #[error("refused by the other node: {0}")]
     Refused(Refused),
@@ -105,12 +164,13 @@ pub(crate) enum HandshakeError {
 
 /// What the server side asks of its node.
 pub(crate) trait Gate: Send + Sync {
-    /// Looks at a hello that speaks our protocol. The key or secret to prove, or why not.
-    fn admit(&self, hello: &Hello) -> Result<Key, Refused>;
     /// This node.
-    fn me(&self) -> (NodeId, Incarnation);
-    /// The client has proved itself; a joining one is given its grant.
-    fn proved(&self, hello: &Hello) -> Result<Option<Grant>, Refused>;
+    fn me(&self) -> (ClusterId, NodeId, Start);
+    /// Looks at a hello; that of a lane has the certificate that goes with it. For a joining node: the secret that it
+    /// must prove.
+    fn admit(&self, hello: &Hello) -> Result<Option<Key>, Refused>;
+    /// A joining node has proved the secret.
+    fn grant(&self, hello: &Hello) -> Result<Grant, Refused>;
 }
 
 /// The client's side of a new connection.
@@ -118,92 +178,128 @@ pub(crate) struct Client {
     pub(crate) cluster: ClusterId,
     pub(crate) generation: u64,
     pub(crate) node: NodeId,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) start: Start,
     pub(crate) address: String,
-    pub(crate) key: Key,
 }
 
 impl Client {
-    /// Introduces this node. Returns the grant, if it joins, opened.
-    pub(crate) async fn introduce(
-        &self,
-        link: &mut dyn Link,
-        purpose: Purpose,
-    ) -> Result<Option<Grant>, HandshakeError> {
-        let hello = Hello {
-            magic: MAGIC,
-            version_oldest: VERSION_OLDEST,
-            version: VERSION,
+    fn hello(&self, purpose: Purpose) -> Hello {
+        Hello {
             cluster: self.cluster,
             generation: self.generation,
             node: self.node,
-            incarnation: self.incarnation,
+            start: self.start,
             address: self.address.clone(),
             purpose,
-            nonce: random()?,
-        };
-        let hello_bytes = postcard::to_stdvec(&hello).map_err(io::Error::other)?;
-        write_plain(link, &hello).await?;
-        let (server, server_nonce, server_proof) = match read_plain::<Welcome>(link).await?.0 {
-            Welcome::Accepted { node, nonce, proof, .. } => (node, nonce, proof),
-            Welcome::Refused(why) => return Err(HandshakeError::Refused(why)),
-        };
-        if !verify(&self.key, b"server", &hello_bytes, &server_nonce, &server_proof) {
-            return Err(HandshakeError::Refusing(Refused::Key));
         }
-        if let Purpose::Lane { target, .. } = hello.purpose
-            && target != server
-        {
-            return Err(HandshakeError::Refusing(Refused::Node(server)));
+    }
+
+    /// Opens a lane to a node. Returns how the process there began.
+    pub(crate) async fn open(
+        &self,
+        link: &mut dyn Link,
+        lane: Lane,
+        target: NodeId,
+    ) -> Result<Start, HandshakeError> {
+        let (_, called, start, _) = self.say(link, Purpose::Lane { lane, target }).await?;
+        if called != target {
+            return Err(HandshakeError::Refusing(Refused::Node { wanted: target, called }));
         }
-        write_plain(link, &Proof(prove(&self.key, b"client", &hello_bytes, &server_nonce))).await?;
-        match read_plain::<Verdict>(link).await?.0 {
-            Verdict::Accepted(grant) => Ok(grant.map(|grant| Grant {
-                sealed_key: seal(&self.key, &hello_bytes, &server_nonce, &grant.sealed_key),
-                ..grant
-            })),
+        Ok(start)
+    }
+
+    /// Joins by an invitation.
+    pub(crate) async fn join(
+        &self,
+        link: &mut dyn Link,
+        (invitation, secret): (u64, &Key),
+        request: Vec<u8>,
+    ) -> Result<Grant, HandshakeError> {
+        let (hello, _, _, nonce) = self.say(link, Purpose::Join { invitation, request }).await?;
+        write_plain(link, &Proof(mac(secret, &hello, &nonce).finalize().into_bytes().into())).await?;
+        match read_plain::<Verdict>(link).await? {
+            Verdict::Granted(grant) => Ok(*grant),
             Verdict::Refused(why) => Err(HandshakeError::Refused(why)),
+        }
+    }
+
+    async fn say(
+        &self,
+        link: &mut dyn Link,
+        purpose: Purpose,
+    ) -> Result<(Vec<u8>, NodeId, Start, [u8; 32]), HandshakeError> {
+        let hello = self.hello(purpose);
+        write_plain(link, &Opening::OURS).await?;
+        write_plain(link, &hello).await?;
+        match read_plain::<Welcome>(link).await? {
+            Welcome::Accepted { node, start, nonce, .. } => {
+                let hello = postcard::to_stdvec(&hello).map_err(io::Error::other)?;
+                Ok((hello, node, start, nonce))
+            }
+            Welcome::Refused(why) => Err(HandshakeError::Refused(why)),
         }
     }
 }
 
 /// The server's side. Returns who is there; a node that joined has no more to say.
-pub(crate) async fn receive(link: &mut dyn Link, gate: &dyn Gate) -> Result<Hello, HandshakeError> {
-    let (hello, hello_bytes) = read_plain::<Hello>(link).await?;
-    if hello.magic != MAGIC {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "this is not a node's handshake").into());
-    }
-    let overlaps = hello.version_oldest <= VERSION && hello.version >= VERSION_OLDEST;
-    let version = Refused::Version { oldest: VERSION_OLDEST, newest: VERSION };
-    let admitted = if overlaps { gate.admit(&hello) } else { Err(version) };
-    let key = match admitted {
-        Ok(key) => key,
-        Err(why) => {
-            write_plain(link, &Welcome::Refused(why.clone())).await?;
-            return Err(HandshakeError::Refusing(why));
-        }
+pub(crate) async fn receive(
+    link: &mut dyn Link,
+    presented: &Presented,
+    gate: &dyn Gate,
+) -> Result<Hello, HandshakeError> {
+    // Both are read before anything is refused: what is left unread when a connection closes takes the answer with it.
+    let (opening, hello_bytes) = (read_plain(link).await?, read_bytes(link).await?);
+    let version = match overlap(opening)? {
+        Ok(version) => version,
+        Err(why) => return refuse(link, &Welcome::Refused(why.clone()), why).await,
     };
-    let (node, incarnation) = gate.me();
+    let hello: Hello = decode_plain(&hello_bytes)?;
+    let secret = match look(&hello, presented, gate) {
+        Ok(secret) => secret,
+        Err(why) => return refuse(link, &Welcome::Refused(why.clone()), why).await,
+    };
+    let (_, node, start) = gate.me();
     let nonce = random()?;
-    let proof = prove(&key, b"server", &hello_bytes, &nonce);
-    let version = VERSION.min(hello.version);
-    write_plain(link, &Welcome::Accepted { version, node, incarnation, nonce, proof }).await?;
-    let (Proof(client_proof), _) = read_plain(link).await?;
-    let proved = verify(&key, b"client", &hello_bytes, &nonce, &client_proof);
-    match if proved { gate.proved(&hello) } else { Err(Refused::Key) } {
-        Ok(grant) => {
-            let sealed = grant.map(|grant| Grant {
-                sealed_key: seal(&key, &hello_bytes, &nonce, &grant.sealed_key),
-                ..grant
-            });
-            write_plain(link, &Verdict::Accepted(sealed)).await?;
-            Ok(hello)
+    write_plain(link, &Welcome::Accepted { version, node, start, nonce }).await?;
+    let Some(secret) = secret else { return Ok(hello) };
+    let Proof(proof) = read_plain(link).await?;
+    let proved = mac(&secret, &hello_bytes, &nonce).verify_slice(&proof).map_err(|_| Refused::Secret);
+    match proved.and_then(|()| gate.grant(&hello)) {
+        Ok(grant) => write_plain(link, &Verdict::Granted(Box::new(grant))).await?,
+        Err(why) => return refuse(link, &Verdict::Refused(why.clone()), why).await,
+    }
+    Ok(hello)
+}
+
+/// The version that both speak.
+fn overlap(opening: Opening) -> io::Result<Result<u16, Refused>> {
+    if opening.magic != MAGIC {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "this is not a node's handshake"));
+    }
+    let overlaps = opening.oldest <= VERSION && opening.newest >= VERSION_OLDEST;
+    let (calling, called) = ((opening.oldest, opening.newest), (VERSION_OLDEST, VERSION));
+    Ok(if overlaps { Ok(VERSION.min(opening.newest)) } else { Err(Refused::Version { calling, called }) })
+}
+
+fn look(hello: &Hello, presented: &Presented, gate: &dyn Gate) -> Result<Option<Key>, Refused> {
+    let (cluster, me, _) = gate.me();
+    if hello.cluster != cluster {
+        return Err(Refused::Cluster { calling: hello.cluster, called: cluster });
+    }
+    if let Purpose::Lane { target, .. } = hello.purpose {
+        if !presented.names(cluster, hello.node) {
+            return Err(Refused::Certificate(hello.node));
         }
-        Err(why) => {
-            write_plain(link, &Verdict::Refused(why.clone())).await?;
-            Err(HandshakeError::Refusing(why))
+        if target != me {
+            return Err(Refused::Node { wanted: target, called: me });
         }
     }
+    gate.admit(hello)
+}
+
+async fn refuse<T>(link: &mut dyn Link, say: &impl Serialize, why: Refused) -> Result<T, HandshakeError> {
+    write_plain(link, say).await?;
+    Err(HandshakeError::Refusing(why))
 }
 
 /// 32 random bytes of the system.
@@ -221,30 +317,12 @@ pub(crate) fn derived_key(key: &Key, purpose: &str) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-fn mac(key: &Key, label: &[u8], hello: &[u8], nonce: &[u8; 32]) -> Hmac<Sha256> {
-    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.update(label);
-    mac.update(&[0]);
+fn mac(secret: &Key, hello: &[u8], nonce: &[u8; 32]) -> Hmac<Sha256> {
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    mac.update(b"tandem join\0");
     mac.update(nonce);
     mac.update(hello);
     mac
-}
-
-fn prove(key: &Key, label: &[u8], hello: &[u8], nonce: &[u8; 32]) -> [u8; 32] {
-    mac(key, label, hello, nonce).finalize().into_bytes().into()
-}
-
-fn verify(key: &Key, label: &[u8], hello: &[u8], nonce: &[u8; 32], proof: &[u8; 32]) -> bool {
-    mac(key, label, hello, nonce).verify_slice(proof).is_ok()
-}
-
-/// Seals and opens 32 bytes under a secret that is used once: a one-time pad derived from it and both nonces.
-fn seal(secret: &Key, hello: &[u8], nonce: &[u8; 32], bytes: &Key) -> Key {
-    let mut sealed = prove(secret, b"seal", hello, nonce);
-    for (byte, pad) in bytes.iter().zip(&mut sealed) {
-        *pad ^= byte;
-    }
-    sealed
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The answering side: takes connections, checks who is there, hands requests to the node.
 
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tandem_state::NodeId;
@@ -11,9 +13,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::handshake::{Gate, Purpose, receive};
+use super::handshake::{Gate, HandshakeError, Hello, Purpose, receive};
 use super::wire::{Frame, Kind, read};
 use super::{Link, Method};
+use crate::secrets::Secrets;
 
 /// A response on its way; the error is told in words.
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>>;
@@ -22,6 +25,8 @@ pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Se
 pub(crate) trait Service: Gate + 'static {
     /// A request.
     fn request(self: Arc<Self>, from: NodeId, method: Method, payload: Bytes) -> Answer;
+    /// Returns when a node has been removed from the cluster.
+    fn expelled(self: Arc<Self>, node: NodeId) -> Pin<Box<dyn Future<Output = ()> + Send>>;
     /// A one-way message, in order.
     fn one_way(&self, from: NodeId, method: Method, payload: Bytes);
 }
@@ -38,9 +43,11 @@ const PULSE: Duration = Duration::from_millis(700);
 pub(crate) async fn serve<S: Service>(
     listener: TcpListener,
     service: Arc<S>,
+    secrets: Arc<Secrets>,
     mut stop: watch::Receiver<bool>,
 ) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let refusals = Arc::new(Refusals::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -59,10 +66,12 @@ pub(crate) async fn serve<S: Service>(
             continue;
         };
         let (service, mut stop) = (Arc::clone(&service), stop.clone());
+        let (secrets, refusals) = (Arc::clone(&secrets), Arc::clone(&refusals));
         tokio::spawn(async move {
             let talk = async {
-                if let Err(error) = connection(stream, service).await {
-                    tracing::debug!(%remote, %error, "a node's connection ended");
+                match met(stream, &*service, &secrets).await {
+                    Ok((link, hello)) => converse(link, hello, service, remote).await,
+                    Err(error) => refusals.tell(remote, &error),
                 }
             };
             tokio::select! {
@@ -74,21 +83,55 @@ pub(crate) async fn serve<S: Service>(
     }
 }
 
-async fn connection<S: Service>(stream: TcpStream, service: Arc<S>) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut link: Box<dyn Link> = Box::new(stream);
-    let hello = match tokio::time::timeout(HANDSHAKE_TIMEOUT, receive(&mut link, &*service)).await {
-        Ok(Ok(hello)) => hello,
-        Ok(Err(error)) => {
-            metrics::counter!("tandem_rpc_refused_total").increment(1);
-            tracing::info!(%error, "a connection to the cluster port was refused");
-            return Ok(());
+/// Who was refused is logged once a second at most: anybody can call.
+#[derive(Default)]
+struct Refusals(Mutex<Option<Instant>>);
+
+impl Refusals {
+    fn tell(&self, remote: SocketAddr, error: &HandshakeError) {
+        const PAUSE: Duration = Duration::from_secs(1);
+        metrics::counter!("tandem_rpc_refused_total").increment(1);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < PAUSE) {
+            return tracing::debug!(%remote, %error, "a connection to the cluster port was refused");
         }
-        Err(_) => return Ok(()),
-    };
-    if matches!(hello.purpose, Purpose::Join { .. }) {
-        return Ok(());
+        *last = Some(Instant::now());
+        tracing::warn!(%remote, %error, "a connection to the cluster port was refused");
     }
+}
+
+/// TLS, and the handshake inside it.
+async fn met<S: Service>(
+    stream: TcpStream,
+    service: &S,
+    secrets: &Secrets,
+) -> Result<(Box<dyn Link>, Hello), HandshakeError> {
+    let meet = async {
+        stream.set_nodelay(true)?;
+        let (mut link, presented) = secrets.ends().accept(stream).await?;
+        let hello = receive(&mut link, &presented, service).await?;
+        Ok((link, hello))
+    };
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "no handshake in time").into();
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, meet).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn converse<S: Service>(link: Box<dyn Link>, hello: Hello, service: Arc<S>, remote: SocketAddr) {
+    if matches!(hello.purpose, Purpose::Join { .. }) {
+        return tracing::info!(node = %hello.node, %remote, "a new node was given its certificate");
+    }
+    let from = hello.node;
+    let expelled = Arc::clone(&service).expelled(from);
+    let ended = tokio::select! {
+        ended = serve_link(link, from, service) => ended.err().map(|error| error.to_string()),
+        () = expelled => Some("it was removed from the cluster".to_owned()),
+    };
+    if let Some(why) = ended {
+        tracing::debug!(node = %from, %remote, why, "a node's connection ended");
+    }
+}
+
+async fn serve_link<S: Service>(link: Box<dyn Link>, from: NodeId, service: Arc<S>) -> io::Result<()> {
     let (mut reading, mut writing) = tokio::io::split(link);
     let (responses, mut to_write) = mpsc::channel::<Frame>(IN_WORK_MAX);
     let in_work = Arc::new(Semaphore::new(IN_WORK_MAX));
@@ -108,6 +151,7 @@ async fn connection<S: Service>(stream: TcpStream, service: Arc<S>) -> std::io::
                 frame.put(&mut buffer);
             }
             writing.write_all(&buffer).await?;
+            writing.flush().await?;
             buffer.clear();
         }
     };
@@ -116,10 +160,10 @@ async fn connection<S: Service>(stream: TcpStream, service: Arc<S>) -> std::io::
         while let Some(frame) = read(&mut reading, &mut buffer).await? {
             let Some(method) = Method::of(frame.method) else { continue };
             match frame.kind {
-                Kind::OneWay => service.one_way(hello.node, method, frame.payload),
+                Kind::OneWay => service.one_way(from, method, frame.payload),
                 Kind::Request => {
                     let Ok(place) = Arc::clone(&in_work).acquire_owned().await else { break };
-                    let answer = Arc::clone(&service).request(hello.node, method, frame.payload);
+                    let answer = Arc::clone(&service).request(from, method, frame.payload);
                     let responses = responses.clone();
                     tokio::spawn(async move {
                         let (kind, payload) = match answer.await {

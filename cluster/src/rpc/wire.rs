@@ -117,10 +117,15 @@ pub(crate) async fn write_plain(
     to.flush().await
 }
 
-/// Reads one message of the handshake, with its bytes.
+/// Reads one message of the handshake.
 pub(crate) async fn read_plain<T: serde::de::DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin + ?Sized),
-) -> io::Result<(T, Vec<u8>)> {
+) -> io::Result<T> {
+    decode_plain(&read_bytes(from).await?)
+}
+
+/// The bytes of one message of the handshake.
+pub(crate) async fn read_bytes(from: &mut (impl AsyncRead + Unpin + ?Sized)) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     from.read_exact(&mut length).await?;
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
@@ -129,8 +134,12 @@ pub(crate) async fn read_plain<T: serde::de::DeserializeOwned>(
     }
     let mut bytes = vec![0; length];
     from.read_exact(&mut bytes).await?;
-    let message = postcard::from_bytes(&bytes).map_err(|_| invalid("this is not a node's handshake"))?;
-    Ok((message, bytes))
+    Ok(bytes)
+}
+
+/// What such bytes say.
+pub(crate) fn decode_plain<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    postcard::from_bytes(bytes).map_err(|_| invalid("this is not a node's handshake"))
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! A small cluster in this process, and the commands that tests propose.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tandem_cluster::{Cluster, Committed, NodeConfig, PeerFuture, PeerHandler, Timing};
+use tandem_cluster::{Cluster, Committed, NodeConfig, PeerFuture, PeerHandler, StartError, Timing};
 use tandem_state::config::{ConfigChange, Limits, TenantConfig};
+use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::*;
 use tempfile::TempDir;
 
@@ -21,13 +23,14 @@ fn timing() -> Timing {
     Timing { propose_deadline: Duration::from_secs(8), ..Timing::test() }
 }
 
+const FREE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const WAIT: Duration = Duration::from_secs(20);
 
-fn config(at: usize, dir: &TempDir, listen: SocketAddr, timing: Timing) -> NodeConfig {
+fn config(at: usize, data: &Path, listen: SocketAddr, timing: Timing) -> NodeConfig {
     NodeConfig {
         name: format!("n{}", at + 1),
         site: if at < 2 { "east".into() } else { "west".into() },
-        data: dir.path().join("data"),
+        data: data.to_owned(),
         listen,
         advertise: String::new(),
         sip_advertise: "127.0.0.1".into(),
@@ -40,10 +43,17 @@ fn config(at: usize, dir: &TempDir, listen: SocketAddr, timing: Timing) -> NodeC
 impl World {
     /// Three voters: one that was initialised, two that joined.
     pub(crate) async fn three() -> World {
-        let free: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let mut world =
-            World { dirs: Vec::new(), nodes: Vec::new(), addresses: Vec::new(), timing: [timing(); 3] };
-        for at in 0..3 {
+        World::of(3).await
+    }
+
+    /// A cluster of one node.
+    pub(crate) async fn one() -> World {
+        World::of(1).await
+    }
+
+    async fn of(count: usize) -> World {
+        let mut world = World { dirs: Vec::new(), nodes: Vec::new(), addresses: Vec::new(), timing: [timing(); 3] };
+        for at in 0..count {
             let dir = tempfile::tempdir().unwrap();
             let data = dir.path().join("data");
             if at == 0 {
@@ -52,15 +62,15 @@ impl World {
                 let token = world.node(0).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
                 tandem_cluster::join(&data, &token).await.unwrap();
             }
-            let node = Cluster::start(config(at, &dir, free, timing())).await.unwrap();
+            let node = Cluster::start(config(at, &data, FREE, timing())).await.unwrap();
             world.addresses.push(node.address());
             world.nodes.push(Some(node));
             world.dirs.push(dir);
         }
         world
-            .until("three voters", |world| {
+            .until("all are heard of", |world| {
                 let view = world.node(0).view();
-                view.nodes.len() == 3
+                view.nodes.len() == count
             })
             .await;
         let deadline = Instant::now() + WAIT;
@@ -68,10 +78,10 @@ impl World {
             let status = world.node(0).status().await;
             let ready =
                 status.quorum && status.nodes.iter().all(|n| n.state == tandem_cluster::MemberState::Up);
-            if ready && status.nodes.len() == 3 {
+            if ready && status.nodes.len() == count {
                 return world;
             }
-            assert!(Instant::now() < deadline, "no three voters: {status:#?}");
+            assert!(Instant::now() < deadline, "not all vote: {status:#?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -139,8 +149,7 @@ impl World {
     }
 
     pub(crate) async fn restart(&mut self, at: usize) {
-        let node =
-            Cluster::start(config(at, &self.dirs[at], self.addresses[at], self.timing[at])).await.unwrap();
+        let node = self.start_as(at, &self.data(at), self.addresses[at]).await.unwrap();
         let incarnation = node.incarnation();
         self.nodes[at] = Some(node);
         self.until("the restarted node is heard of", |world| {
@@ -158,10 +167,32 @@ impl World {
 
     /// Why a node does not start.
     pub(crate) async fn start_error(&self, at: usize) -> String {
-        match Cluster::start(config(at, &self.dirs[at], self.addresses[at], self.timing[at])).await {
+        match self.start_as(at, &self.data(at), self.addresses[at]).await {
             Ok(_) => panic!("it starts"),
             Err(error) => error.to_string(),
         }
+    }
+
+    async fn start_as(&self, at: usize, data: &Path, listen: SocketAddr) -> Result<Cluster, StartError> {
+        let timing = self.timing.get(at).copied().unwrap_or(self.timing[0]);
+        Cluster::start(config(at, data, listen, timing)).await
+    }
+
+    /// Starts a directory as the node of this number, at another address, and no part of this world.
+    pub(crate) async fn start_at(&self, at: usize, data: &Path) -> Result<Cluster, StartError> {
+        self.start_as(at, data, FREE).await
+    }
+
+    pub(crate) fn data(&self, at: usize) -> PathBuf {
+        self.dirs[at].path().join("data")
+    }
+
+    /// Waits until all follow the newest rules.
+    pub(crate) async fn until_rules_are_newest(&self) {
+        self.until("the newest rules are in force everywhere", |world| {
+            world.nodes.iter().flatten().all(|node| node.view().apply_version == NEWEST_APPLY_VERSION)
+        })
+        .await;
     }
 
     fn log_file(&self, at: usize) -> std::path::PathBuf {
