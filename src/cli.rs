@@ -106,7 +106,7 @@ pub(crate) enum NodeCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
-    /// Prepare the data directory of a new cluster's first node; prints the operator's token
+    /// Prepare the data directory of a new cluster's first node, with the cluster's own CA; prints the operator's token
     #[command(after_help = "Example:\n  tandem cluster init --config /etc/tandem/tandem.toml")]
     Init {
         /// The node's config
@@ -116,7 +116,7 @@ pub(crate) enum ClusterCommand {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
-    /// Print a join token: for one node, once
+    /// Print a join token: for one node, once; a secret until then
     #[command(after_help = "Example:\n  TOKEN=$(tandem cluster invite)")]
     Invite {
         /// What the new node does
@@ -125,7 +125,7 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Prepare the data directory of one more node
+    /// Prepare the data directory of one more node: it trusts the cluster by the token, and gets its certificate
     #[command(after_help = "Example:\n  tandem cluster join TOKEN --config /etc/tandem/tandem.toml")]
     Join {
         /// What `cluster invite` printed
@@ -183,6 +183,12 @@ pub(crate) enum ClusterCommand {
         /// A voter that is lost and switched off; each must be named
         #[arg(long, value_name = "NODE", required = true, num_args = 1..)]
         lost: Vec<String>,
+    },
+    /// Draw a new cluster key and hand it to every member; refused while one of them can't be reached
+    #[command(after_help = "Example:\n  tandem cluster rotate-key")]
+    RotateKey {
+        #[command(flatten)]
+        remote: Remote,
     },
     /// The state hash at one log position on every node; fails if they differ or a node can't be reached
     #[command(after_help = "Example:\n  tandem cluster hash")]

@@ -76,6 +76,12 @@ impl Client {
         self.send(Method::POST, path, |request| request).await.map(drop)
     }
 
+    /// Has something done that takes no more than its path.
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let response = self.send(Method::POST, path, |request| request).await?;
+        response.json().await.with_context(|| format!("the answer to {path} can't be read"))
+    }
+
     /// Removes something.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.send(Method::DELETE, path, |request| request).await.map(drop)

@@ -69,6 +69,9 @@ fn run_cluster(command: ClusterCommand) -> anyhow::Result<()> {
             with(&remote, |client| cluster::transfer_leader(client, node, remote.format()))
         }
         ClusterCommand::ForceQuorum { config, lost } => wait(rescue::force_quorum(&config, &lost)),
+        ClusterCommand::RotateKey { remote } => {
+            with(&remote, |client| cluster::rotate_key(client, remote.format()))
+        }
         ClusterCommand::Hash { remote } => with(&remote, |client| cluster::hash(client, remote.format())),
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tandem_api::{Api, Limits};
-use tandem_cluster::{Cluster, NodeConfig, Timing};
+use tandem_cluster::{Cluster, NodeConfig, StartError, Timing};
 use tandem_state::Role;
 use tokio::net::TcpListener;
 
@@ -60,7 +60,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let api_listener =
         TcpListener::bind(config.api).await.with_context(|| format!("api.listen {}", config.api))?;
     let cluster = Cluster::start(node_config(config)).await;
-    let cluster = cluster.map_err(|error| refused(error.to_string(), start_hint(config)))?;
+    let cluster = cluster.map_err(|error| refused(error.to_string(), start_hint(config, &error)))?;
     let pid_file = pid::PidFile::write(config.folder())?;
     tokio::spawn(first_token::hand_over(config.clone(), cluster.clone()));
     let switch = switch::Switch::new(&cluster);
@@ -127,11 +127,17 @@ fn node_config(config: &Config) -> NodeConfig {
     }
 }
 
-fn start_hint(config: &Config) -> String {
+/// What to do about a node that doesn't start, where its error doesn't say so itself.
+fn start_hint(config: &Config, error: &StartError) -> String {
     let file = config.path.display();
-    format!(
-        "a new cluster: tandem cluster init --config {file}; one more node: tandem cluster join TOKEN --config {file}"
-    )
+    match error {
+        StartError::NotPrepared(_) => format!(
+            "a new cluster: tandem cluster init --config {file}; one more node: tandem cluster join TOKEN --config {file}"
+        ),
+        StartError::InUse(_) => "its pid is in tandem.pid beside the config file".to_owned(),
+        StartError::Listen { .. } => format!("end what has the address, or change cluster.listen in {file}"),
+        _ => "deploy/runbooks/node-lost.md says what to do".to_owned(),
+    }
 }
 
 async fn upkeep(prometheus: PrometheusHandle) {

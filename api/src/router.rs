@@ -52,6 +52,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(cluster::checkup))
         .routes(routes!(salvage::salvage))
         .routes(routes!(cluster::invite))
+        .routes(routes!(cluster::rotate_key))
         .routes(routes!(members::remove))
         .routes(routes!(members::promote))
         .routes(routes!(members::lead))

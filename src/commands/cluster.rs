@@ -1,11 +1,13 @@
-//! `tandem cluster init`, `invite`, `join`, `status`, `promote`, `remove`, `transfer-leader`, `hash`.
+//! `tandem cluster init`, `invite`, `join`, `status`, `promote`, `remove`, `transfer-leader`, `rotate-key`, `hash`.
 
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
-use tandem_api::views::{HashView, InvitationView, MemberView, StatusView};
+use tandem_api::views::{ClusterKeyView, HashView, InvitationView, MemberView, StatusView};
 
 use crate::cli::{Format, RoleArg};
 use crate::client::{Client, segment};
@@ -51,16 +53,41 @@ pub(crate) fn prepare(config: &Config, hash: [u8; 32]) -> anyhow::Result<String>
     if std::fs::read_dir(&config.data).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(refused(format!("{} is not empty", config.data.display()), todo));
     }
+    nobody_listens(config)?;
     first_token::keep(config, hash)?;
     let made = tandem_cluster::init(&config.data).map_err(|error| refused(error.to_string(), todo))?;
+    warn_of_copies(config, made.tells_copies);
     Ok(made.cluster_id.to_string())
+}
+
+/// A node of this config runs, whatever its data directory: it is not made anew beside it.
+fn nobody_listens(config: &Config) -> anyhow::Result<()> {
+    match TcpListener::bind(config.cluster) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let what = format!("a node runs at {} already (cluster.listen)", config.cluster);
+            Err(refused(what, "stop it first, or give this node an address and a data directory of its own"))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn warn_of_copies(config: &Config, tells_copies: bool) {
+    if !tells_copies {
+        progress(&format!(
+            "the file system of {} says neither a file's birth nor which file it is: a copy of this directory can't be \
+             told from it, so never start one",
+            config.data.display()
+        ));
+    }
 }
 
 pub(super) async fn join(token: &str, config: &Path, format: Format) -> anyhow::Result<()> {
     let config = Config::load(config)?;
+    nobody_listens(&config)?;
     let joined = tandem_cluster::join(&config.data, token).await;
     let todo = "a token is for one node, once, and expires: `tandem cluster invite` makes another";
     let joined = joined.map_err(|error| refused(error.to_string(), todo))?;
+    warn_of_copies(&config, joined.tells_copies);
     let joined = Joined { cluster_id: joined.cluster_id.to_string(), node_id: joined.node_id.to_string() };
     show(format, &joined, |joined| {
         let next = format!("next: tandem node run --config {}", config.path.display());
@@ -111,6 +138,11 @@ pub(super) async fn transfer_leader(client: Client, node: String, format: Format
 pub(super) async fn remove(client: Client, node: String, format: Format) -> anyhow::Result<()> {
     client.delete(&format!("/v1/cluster/nodes/{}", segment(&node))).await?;
     done(format, &node, "is removed")
+}
+
+pub(super) async fn rotate_key(client: Client, format: Format) -> anyhow::Result<()> {
+    let made: ClusterKeyView = client.ask("/v1/cluster/key").await?;
+    show(format, &made, |made| format!("every member has cluster key {}, and it is in use\n", made.key_id))
 }
 
 fn done(format: Format, node: &str, what: &str) -> anyhow::Result<()> {

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use tandem_cluster::{Finding, Level};
+use tandem_cluster::{Finding, Level, RotateError};
 use tandem_state::Role;
 use utoipa::ToSchema;
 
 use super::Shared;
 use crate::answer::Answer;
-use crate::change::{Change, note};
+use crate::change::{Change, Removal, note};
 use crate::problem::Problem;
 use crate::session::Session;
-use crate::views::{CheckupView, HashView, InvitationView, StatusView};
+use crate::views::{CheckupView, ClusterKeyView, HashView, InvitationView, StatusView};
 
 /// An invitation is valid this long when nothing else is asked.
 const VALID_S: u64 = 3600;
@@ -87,4 +87,26 @@ pub(crate) async fn invite(
     let token = token.map_err(|error| Problem::unavailable(error.to_string()))?;
     let invitation = InvitationView { token, role: change.body.role, valid_s };
     Ok(Answer::created(change.session.view.position, invitation))
+}
+
+/// Draws a new cluster key, hands it to every member, and has it used. Refused when a member can't be reached: the key in
+/// use stays.
+#[utoipa::path(post, path = "/v1/cluster/key", tag = "cluster",
+    responses((status = 201, body = ClusterKeyView)))]
+pub(crate) async fn rotate_key(
+    api: Shared,
+    Removal { session, .. }: Removal,
+) -> Result<Answer<ClusterKeyView>, Problem> {
+    session.operator()?;
+    let id = api.cluster.rotate_key(session.principal()).await.map_err(not_rotated)?;
+    Ok(Answer::created(api.cluster.applied(), ClusterKeyView { key_id: id.to_string() }))
+}
+
+fn not_rotated(error: RotateError) -> Problem {
+    match error {
+        RotateError::NotInForce | RotateError::Unreached { .. } => Problem::conflict(error.to_string()),
+        RotateError::NotKept(_) | RotateError::NoRandomness => Problem::unavailable(error.to_string()),
+        RotateError::Proposed(error) => error.into(),
+        RotateError::Refused(refusal) => refusal.into(),
+    }
 }

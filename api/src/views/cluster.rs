@@ -9,6 +9,13 @@ use utoipa::ToSchema;
 
 use super::word;
 
+/// The cluster key that is in use from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterKeyView {
+    /// Its id, which tells nothing of the key.
+    pub key_id: String,
+}
+
 /// The cluster as the answering node sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StatusView {
