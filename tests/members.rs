@@ -4,28 +4,68 @@
 mod support;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 use support::demo::Demo;
 use support::eventually;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// A machine like n3 with an empty data directory, prepared by `cluster join`; started by `Demo::restart(4)`.
-fn new_machine(demo: &Demo) {
-    let folder = demo.dir.join("n4");
-    fs::create_dir_all(&folder).expect("n4");
-    let host = demo.host().octets();
+/// The config of a machine like n3, in a folder of its own.
+fn config_of(demo: &Demo, number: u8) -> PathBuf {
+    let folder = demo.dir.join(format!("n{number}"));
+    fs::create_dir_all(&folder).expect("the node's folder");
+    let net = demo.host().octets()[2];
     let config = fs::read_to_string(demo.dir.join("n3/tandem.toml")).expect("n3's config");
     let config = config
-        .replace("\"n3\"", "\"n4\"")
-        .replace(&format!("127.0.{}.3", host[2]), &format!("127.0.{}.4", host[2]));
+        .replace("\"n3\"", &format!("\"n{number}\""))
+        .replace(&format!("127.0.{net}.3"), &format!("127.0.{net}.{number}"));
     let path = folder.join("tandem.toml");
-    fs::write(&path, config).expect("n4's config");
+    fs::write(&path, config).expect("the node's config");
+    path
+}
+
+/// A machine like n3 with an empty data directory, prepared by `cluster join`; started by `Demo::restart(4)`.
+fn new_machine(demo: &Demo) {
+    let path = config_of(demo, 4);
     let (code, token, error) = demo.cli(1, &["cluster", "invite"]);
     assert_eq!(code, 0, "{error}");
     let (code, _, error) =
         demo.cli(1, &["cluster", "join", token.trim(), "--config", &path.to_string_lossy()]);
     assert_eq!(code, 0, "{error}");
+}
+
+/// n3 is not running: a copy of its directory is no node, and nothing is made anew beside what is there.
+fn copies_are_refused(demo: &Demo) {
+    let path = config_of(demo, 5).to_string_lossy().into_owned();
+    let data = demo.dir.join("n3/data").to_string_lossy().into_owned();
+    let copied = Command::new("cp").args(["-r", &data]).arg(demo.dir.join("n5/data")).status();
+    assert!(copied.expect("cp").success());
+    let (code, _, error) = demo.cli(1, &["node", "run", "--config", &path]);
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains("is a copy of a node's data directory"), "{error}");
+    let (code, _, error) = demo.cli(1, &["cluster", "init", "--config", &path]);
+    assert_eq!((code, error.contains("is not empty")), (1, true), "{error}");
+
+    let living = demo.dir.join("n1/tandem.toml");
+    let beside = fs::read_to_string(&living).expect("n1's config").replace("\"data\"", "\"other\"");
+    let path = demo.dir.join("n1/beside.toml");
+    fs::write(&path, beside).expect("a config");
+    let (code, _, error) = demo.cli(1, &["cluster", "init", "--config", &path.to_string_lossy()]);
+    assert_eq!((code, error.contains("a node runs at")), (1, true), "{error}");
+}
+
+/// The cluster port answers nobody but in TLS; who speaks something else is in the log.
+fn the_cluster_port_speaks_tls_alone(demo: &Demo) {
+    let mut stream = TcpStream::connect((demo.host(), 7400)).expect("the cluster port");
+    stream.write_all(b"TNDM is what nodes once said in the clear").expect("sent");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.len() <= 7, "an alert of TLS at most: {answer:?}");
+    eventually(LONG, "the log names it", || demo.logs().contains("does not speak TLS").then_some(()));
 }
 
 fn names_of_voters(demo: &Demo) -> Vec<String> {
@@ -42,7 +82,16 @@ fn a_lost_machine_is_removed_and_a_new_one_takes_its_place() {
     assert_eq!(code, 0, "{error}");
     eventually(LONG, "n2 leads", || (demo.leader(1) == Some(2)).then_some(()));
 
+    the_cluster_port_speaks_tls_alone(&demo);
+    eventually(LONG, "the cluster key is changed, once the newest rules are in force", || {
+        let (code, out, _) = demo.cli(1, &["cluster", "rotate-key"]);
+        (code == 0 && out.contains("is in use")).then_some(())
+    });
+
     demo.kill(3);
+    let (code, _, error) = demo.cli(1, &["cluster", "rotate-key"]);
+    assert_eq!((code, error.contains("node n3 could not be given the new one")), (1, true), "{error}");
+    copies_are_refused(&demo);
     let (code, _, error) = demo.cli(1, &["cluster", "remove", "n1"]);
     assert_eq!(code, 1, "n1 and n2 are all that is left of a quorum");
     assert!(error.contains("only 1 of the 2 voters that would stay can be reached"), "{error}");
