@@ -29,7 +29,10 @@ pub(crate) fn call_of(command: &Command) -> Option<CallId> {
         | Command::Renew { .. }
         | Command::ExpireLease { .. }
         | Command::EndLease { .. }
-        | Command::Audit { .. } => None,
+        | Command::Audit { .. }
+        | Command::Salvage { .. }
+        | Command::RenewMarked { .. }
+        | Command::UseClusterKey { .. } => None,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tandem_cluster::archive::{CdrQuery, EventsRead};
 use tandem_cluster::{FeedItem, MemberError, MemberState, ProposeError, RaftRole};
-use tandem_state::{Principal, Role};
+use tandem_state::Principal;
 use world::{World, create_call, end_call, tenant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -88,16 +88,20 @@ async fn a_directory_restored_from_before_is_told_to_join_as_new() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_that_was_removed_is_heard_by_nobody_although_its_certificate_is_good() {
-    let world = World::three().await;
+    let mut world = World::three().await;
     let leader = world.leader().await;
     let (gone, stays) = ((leader + 1) % 3, (leader + 2) % 3);
-    world.node(leader).remove(world.node(gone).node_id()).await.unwrap();
+    let removed = world.node(gone).node_id();
+    world.kill(gone).await;
+    world.node(leader).remove(removed).await.unwrap();
+    let node = world.start_at(gone, &world.data(gone)).await.unwrap();
     let mut last = None;
     for _ in 0..200 {
-        let asked = world.node(gone).call_peer(world.node(stays).node_id(), "hello".into(), MINUTE / 60);
+        let asked = node.call_peer(world.node(stays).node_id(), "hello".into(), MINUTE / 60);
         last = Some(asked.await);
         match &last {
             Some(Err(PeerError::Unreachable(why))) if why.contains("was removed from the cluster") => {
+                node.shutdown().await;
                 return world.stop().await;
             }
             _ => tokio::time::sleep(Duration::from_millis(50)).await,

@@ -245,7 +245,9 @@ impl Command {
     /// The rules that must be in force for it; all commands of the first release need the first ones.
     pub fn needs(&self) -> u16 {
         match self {
-            Command::Salvage { .. } | Command::RenewMarked { .. } | Command::UseClusterKey { .. } => THIRD_APPLY_VERSION,
+            Command::Salvage { .. } | Command::RenewMarked { .. } | Command::UseClusterKey { .. } => {
+                THIRD_APPLY_VERSION
+            }
             Command::Audit { .. } => LEASES_APPLY_VERSION,
             _ if self.is_of_leases() => LEASES_APPLY_VERSION,
             _ => FIRST_APPLY_VERSION,

@@ -146,8 +146,7 @@ impl Peers {
     /// Connects to a node and waits for the connection's end.
     async fn watch(&self, node: NodeId) -> io::Result<()> {
         let address = self.addresses.get(node).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let made =
-            tokio::time::timeout(CONNECT_TIMEOUT, self.caller.dial(&address, Lane::Watch, node)).await;
+        let made = tokio::time::timeout(CONNECT_TIMEOUT, self.caller.dial(&address, Lane::Watch, node)).await;
         let mut link = made.map_err(io::Error::from)?.map_err(|error| match error {
             HandshakeError::Io(error) => error,
             other => io::Error::other(other),

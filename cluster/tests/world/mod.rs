@@ -52,7 +52,8 @@ impl World {
     }
 
     async fn of(count: usize) -> World {
-        let mut world = World { dirs: Vec::new(), nodes: Vec::new(), addresses: Vec::new(), timing: [timing(); 3] };
+        let mut world =
+            World { dirs: Vec::new(), nodes: Vec::new(), addresses: Vec::new(), timing: [timing(); 3] };
         for at in 0..count {
             let dir = tempfile::tempdir().unwrap();
             let data = dir.path().join("data");
@@ -128,7 +129,8 @@ impl World {
         let token = self.node(0).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
         tandem_cluster::join(&dir.path().join("data"), &token).await.unwrap();
         let listen = ([127, 0, 0, 1], 0).into();
-        let config = NodeConfig { name: name.into(), ..config(3, &dir, listen, timing()) };
+        let config =
+            NodeConfig { name: name.into(), ..config(3, &dir.path().join("data"), listen, timing()) };
         (dir, Cluster::start(config).await.unwrap())
     }
 
