@@ -105,7 +105,7 @@ async fn run_until_ended(
     };
     tokio::select! {
         () = signals.next() => Ok(()),
-        reason = cluster.failed() => Err(refused(reason, "the log above says which file; deploy/runbooks says what to do")),
+        reason = cluster.failed() => Err(refused(reason, "deploy/runbooks/node-lost.md says what to do")),
         served = serve_phones => served,
     }
 }

@@ -97,8 +97,7 @@ fn the_survivor_of_two_lost_nodes_becomes_a_cluster_of_its_own_and_the_lost_ones
     demo.restart(1);
     eventually(LONG, "n1, back after all, stops by itself", || {
         let log = std::fs::read_to_string(demo.dir.join("n1/by-hand.log")).ok()?;
-        let said =
-            log.contains("the caller is of generation 1 of the cluster, the called node of generation 2");
+        let said = log.contains("generation 2 of this cluster was forced without this node");
         (said && demo.get(1, "/healthz").is_err()).then_some(())
     });
     let (code, _, error) = demo.cli(3, &["cluster", "hash"]);

@@ -108,6 +108,15 @@ impl Identity {
 
     /// Reads the identity, if this is the very file that was written.
     pub(crate) fn load(data: &Path) -> Result<Identity, IdentityError> {
+        match Identity::read(data)? {
+            (identity, true) => Ok(identity),
+            (_, false) => Err(IdentityError::Copied(data.display().to_string())),
+        }
+    }
+
+    /// Reads the identity, maybe in a copy, for who only wants to know what is there; and whether this is the very file
+    /// that was written.
+    pub(crate) fn read(data: &Path) -> Result<(Identity, bool), SegmentError> {
         let path = data.join(FILE);
         let io = |e| SegmentError::io(&path, e);
         let rot = |what: &str| SegmentError::rot(&path, 0, what);
@@ -115,10 +124,8 @@ impl Identity {
         let written: Written =
             serde_json::from_reader(io::BufReader::new(&file)).map_err(|e| rot(&e.to_string()))?;
         let identity = Identity::of(&written).ok_or_else(|| rot("a field makes no sense"))?;
-        if written.birth.is_some() && written.birth != Birth::of(&file).map_err(io)? {
-            return Err(IdentityError::Copied(data.display().to_string()));
-        }
-        Ok(identity)
+        let is_original = written.birth.is_none() || written.birth == Birth::of(&file).map_err(io)?;
+        Ok((identity, is_original))
     }
 
     fn of(written: &Written) -> Option<Identity> {

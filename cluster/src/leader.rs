@@ -179,10 +179,8 @@ async fn end_of(written: Written) -> Result<(), NotLeader> {
 
 /// About how many bytes a proposal takes. The most frequent ones are small and not measured.
 fn weight(proposal: &Proposal) -> usize {
-    if matches!(
-        proposal.command,
-        Command::Tick | Command::StepTime { .. } | Command::Renew { .. } | Command::RenewMarked { .. }
-    ) {
+    let renews = matches!(proposal.command, Command::Renew { .. } | Command::RenewMarked { .. });
+    if renews || matches!(proposal.command, Command::Tick | Command::StepTime { .. }) {
         return 64;
     }
     postcard::experimental::serialized_size(proposal).unwrap_or(ENTRY_BYTES_MAX)

@@ -178,12 +178,17 @@ impl Node {
             }
         };
         tokio::select! {
-            why = condemned => {
+            why = condemned => why,
+            why = self.raft_failed() => why,
+            generation = self.peers.superseded() => {
                 // It acts for nothing from here on, however long its end takes.
                 let _goodbye = self.shared.leases.leave();
-                why
+                format!(
+                    "generation {generation} of this cluster was forced without this node, which is of generation {}: \
+                     it must join anew, with an empty data directory",
+                    self.identity.generation
+                )
             }
-            why = self.raft_failed() => why,
         }
     }
 

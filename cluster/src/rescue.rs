@@ -91,6 +91,7 @@ pub async fn examine(data: &Path) -> Result<Remains, RescueError> {
 /// Makes a stopped node the only voter of its cluster, under the next generation, which it gives. Every other voter must be
 /// named as lost, and must not answer.
 pub async fn force_quorum(data: &Path, lost: &[String]) -> Result<u64, RescueError> {
+    Identity::load(data).map_err(StartError::from)?;
     let mut rescue = Rescue::open(data).await?;
     let forced = match rescue.check(lost).await {
         Ok(()) => rescue.rewrite(data).await.map_err(RescueError::from),
@@ -100,7 +101,7 @@ pub async fn force_quorum(data: &Path, lost: &[String]) -> Result<u64, RescueErr
     forced
 }
 
-/// A stopped node's directory, opened without its cluster.
+/// A stopped node's directory, or a copy of it, opened without its cluster.
 pub(crate) struct Rescue {
     pub(crate) identity: Identity,
     state: State,
@@ -118,7 +119,7 @@ impl Rescue {
             return Err(StartError::NotPrepared(data.display().to_string()));
         }
         let lock = DirectoryLock::take(data)?.ok_or_else(|| StartError::InUse(data.display().to_string()))?;
-        let identity = Identity::load(data)?;
+        let (identity, _) = Identity::read(data)?;
         let mut log = Log::open(&data.join("raft"), Timing::default().segment_bytes)?;
         let damaged = |e: &dyn std::fmt::Display| StartError::Damaged(e.to_string());
         let (mut state, mut applied, mut membership) = (State::default(), None, Membership::default());

@@ -68,10 +68,10 @@ impl Method {
             Method::Call => 12,
             Method::Tell => 13,
             Method::Lease => 14,
-            Method::Certify => 15,
-            Method::KeepKey => 16,
-            Method::Keys => 17,
-            Method::Gone => 18,
+            Method::Gone => 15,
+            Method::Certify => 16,
+            Method::KeepKey => 17,
+            Method::Keys => 18,
         }
     }
 

@@ -63,6 +63,7 @@ impl Gate for Node {
                 self.invitations.secret(invitation).map(Some)
             }
             Purpose::Lane { .. } if hello.generation != self.identity.generation => {
+                self.peers.heard_of(hello.generation);
                 let (calling, called) = (hello.generation, self.identity.generation);
                 Err(Refused::Generation { calling, called })
             }

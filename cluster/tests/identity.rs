@@ -91,17 +91,17 @@ async fn a_node_that_was_removed_is_heard_by_nobody_although_its_certificate_is_
     let mut world = World::three().await;
     let leader = world.leader().await;
     let (gone, stays) = ((leader + 1) % 3, (leader + 2) % 3);
-    let id = world.node(gone).node_id();
+    let removed = world.node(gone).node_id();
     world.kill(gone).await;
-    world.node(leader).remove(id).await.unwrap();
-    let back = world.start_at(gone, &world.data(gone)).await.unwrap();
+    world.node(leader).remove(removed).await.unwrap();
+    let node = world.start_at(gone, &world.data(gone)).await.unwrap();
     let mut last = None;
     for _ in 0..200 {
-        let asked = back.call_peer(world.node(stays).node_id(), "hello".into(), MINUTE / 60);
+        let asked = node.call_peer(world.node(stays).node_id(), "hello".into(), MINUTE / 60);
         last = Some(asked.await);
         match &last {
             Some(Err(PeerError::Unreachable(why))) if why.contains("was removed from the cluster") => {
-                back.shutdown().await;
+                node.shutdown().await;
                 return world.stop().await;
             }
             _ => tokio::time::sleep(Duration::from_millis(50)).await,

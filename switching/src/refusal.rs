@@ -142,8 +142,8 @@ pub fn cause_of_refusal(refusal: &Refusal) -> Cause {
         | Refusal::KeyReused
         | Refusal::StaleAttempt { .. }
         | Refusal::LeaseRenewed { .. }
-        | Refusal::StaleClusterKey { .. }
-        | Refusal::TooOld { .. } => Cause::Internal,
+        | Refusal::TooOld { .. }
+        | Refusal::StaleClusterKey { .. } => Cause::Internal,
     }
 }
 

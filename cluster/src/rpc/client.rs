@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::handshake::{Client, HandshakeError};
+use super::handshake::{Client, HandshakeError, Refused};
 use super::wire::{FRAME_MAX, Frame, Kind, read};
 use super::{Lane, Link, Method};
 use crate::acquaintances::Acquaintances;
@@ -23,6 +23,8 @@ pub(crate) struct Peers {
     caller: Arc<Caller>,
     addresses: Arc<Addresses>,
     lanes: Mutex<HashMap<(NodeId, Lane), mpsc::Sender<Outgoing>>>,
+    /// The highest generation of this cluster that was heard of.
+    newer: Arc<watch::Sender<u64>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -64,7 +66,28 @@ const SILENCE: Duration = Duration::from_secs(3);
 
 impl Peers {
     pub(crate) fn new(caller: Caller, stop: watch::Receiver<bool>) -> Peers {
-        Peers { caller: Arc::new(caller), addresses: Arc::default(), lanes: Mutex::default(), stop }
+        Peers {
+            caller: Arc::new(caller),
+            addresses: Arc::default(),
+            lanes: Mutex::default(),
+            newer: Arc::new(watch::Sender::new(0)),
+            stop,
+        }
+    }
+
+    /// Learns of a generation of this cluster.
+    pub(crate) fn heard_of(&self, generation: u64) {
+        hear(&self.newer, generation);
+    }
+
+    /// Returns once a higher generation than this node's was heard of.
+    pub(crate) async fn superseded(&self) -> u64 {
+        let mut newer = self.newer.subscribe();
+        let own = self.caller.introduction.generation;
+        match newer.wait_for(|heard| *heard > own).await {
+            Ok(heard) => *heard,
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Learns where a peer is.
@@ -156,6 +179,7 @@ impl Peers {
             lane,
             caller: Arc::clone(&self.caller),
             addresses: Arc::clone(&self.addresses),
+            newer: Arc::clone(&self.newer),
             queue,
             refused: None,
             said: String::new(),
@@ -177,6 +201,7 @@ struct LaneTask {
     lane: Lane,
     caller: Arc<Caller>,
     addresses: Arc<Addresses>,
+    newer: Arc<watch::Sender<u64>>,
     queue: mpsc::Receiver<Outgoing>,
     /// When and why the last try failed.
     refused: Option<(Instant, String)>,
@@ -220,7 +245,12 @@ impl LaneTask {
             tokio::time::timeout(CONNECT_TIMEOUT, self.caller.dial(&address, self.lane, self.node)).await;
         let result = match made {
             Ok(Ok(link)) => Ok(link),
-            Ok(Err(error)) => Err(format!("{address}: {error}")),
+            Ok(Err(error)) => {
+                if let HandshakeError::Refused(Refused::Generation { called, .. }) = &error {
+                    hear(&self.newer, *called);
+                }
+                Err(format!("{address}: {error}"))
+            }
             Err(_) => Err(format!("{address}: no answer in time")),
         };
         self.refused = result.as_ref().err().map(|why| (Instant::now(), why.clone()));
@@ -253,7 +283,7 @@ impl Caller {
     async fn dial(&self, address: &str, lane: Lane, node: NodeId) -> Result<Box<dyn Link>, HandshakeError> {
         let met = self.meet(address, lane, node).await;
         if let Err(HandshakeError::Refused(why)) = &met
-            && (why.ends(self.introduction.node) || why.is_superseded())
+            && why.ends(self.introduction.node)
         {
             self.condemned.send_replace(Some(why.to_string()));
         }
@@ -270,6 +300,10 @@ impl Caller {
         self.acquaintances.meet(node, met).map_err(HandshakeError::Refusing)?;
         Ok(link)
     }
+}
+
+fn hear(newer: &watch::Sender<u64>, generation: u64) {
+    newer.send_if_modified(|heard| std::mem::replace(heard, generation.max(*heard)) < generation);
 }
 
 fn refuse(outgoing: Outgoing, why: &str) {

@@ -151,13 +151,6 @@ impl Refused {
     }
 }
 
-impl Refused {
-    /// Whether the caller is told that a quorum was forced without it.
-    pub(crate) fn is_superseded(&self) -> bool {
-        matches!(self, Refused::Generation { calling, called } if called > calling)
-    }
-}
-
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {

@@ -16,8 +16,7 @@ pub(crate) struct World {
     dirs: Vec<TempDir>,
     nodes: Vec<Option<Cluster>>,
     addresses: Vec<SocketAddr>,
-    /// Of nodes that start from now on.
-    pub(crate) timing: [Timing; 4],
+    pub(crate) timing: [Timing; 3],
 }
 
 fn timing() -> Timing {
@@ -53,8 +52,8 @@ impl World {
     }
 
     async fn of(count: usize) -> World {
-        let timing = [timing(); 4];
-        let mut world = World { dirs: Vec::new(), nodes: Vec::new(), addresses: Vec::new(), timing };
+        let mut world =
+            World { dirs: Vec::new(), nodes: Vec::new(), addresses: Vec::new(), timing: [timing(); 3] };
         for at in 0..count {
             let dir = tempfile::tempdir().unwrap();
             let data = dir.path().join("data");
@@ -64,7 +63,7 @@ impl World {
                 let token = world.node(0).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
                 tandem_cluster::join(&data, &token).await.unwrap();
             }
-            let node = Cluster::start(config(at, &data, FREE, timing[at])).await.unwrap();
+            let node = Cluster::start(config(at, &data, FREE, timing())).await.unwrap();
             world.addresses.push(node.address());
             world.nodes.push(Some(node));
             world.dirs.push(dir);
@@ -128,10 +127,10 @@ impl World {
     pub(crate) async fn start_another(&self, name: &str) -> (TempDir, Cluster) {
         let dir = tempfile::tempdir().unwrap();
         let token = self.node(0).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
-        let data = dir.path().join("data");
-        tandem_cluster::join(&data, &token).await.unwrap();
-        let listen = FREE;
-        let config = NodeConfig { name: name.into(), ..config(3, &data, listen, timing()) };
+        tandem_cluster::join(&dir.path().join("data"), &token).await.unwrap();
+        let listen = ([127, 0, 0, 1], 0).into();
+        let config =
+            NodeConfig { name: name.into(), ..config(3, &dir.path().join("data"), listen, timing()) };
         (dir, Cluster::start(config).await.unwrap())
     }
 
@@ -177,7 +176,8 @@ impl World {
     }
 
     async fn start_as(&self, at: usize, data: &Path, listen: SocketAddr) -> Result<Cluster, StartError> {
-        Cluster::start(config(at, data, listen, self.timing[at])).await
+        let timing = self.timing.get(at).copied().unwrap_or(self.timing[0]);
+        Cluster::start(config(at, data, listen, timing)).await
     }
 
     /// Starts a directory as the node of this number, at another address, and no part of this world.

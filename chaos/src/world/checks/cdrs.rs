@@ -61,9 +61,9 @@ fn attempts(history: &History) -> BTreeMap<CallId, BTreeSet<u32>> {
             | Command::Renew { .. }
             | Command::ExpireLease { .. }
             | Command::EndLease { .. }
+            | Command::Salvage { .. }
             | Command::RenewMarked { .. }
-            | Command::UseClusterKey { .. }
-            | Command::Salvage { .. } => {}
+            | Command::UseClusterKey { .. } => {}
         }
     }
     for attempts in calls.values_mut().filter(|attempts| attempts.is_empty()) {

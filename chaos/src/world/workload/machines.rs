@@ -218,9 +218,9 @@ fn call_of(command: &Command) -> Option<CallId> {
         | Command::Renew { .. }
         | Command::ExpireLease { .. }
         | Command::EndLease { .. }
+        | Command::Salvage { .. }
         | Command::RenewMarked { .. }
-        | Command::UseClusterKey { .. }
-        | Command::Salvage { .. } => None,
+        | Command::UseClusterKey { .. } => None,
     }
 }
 
