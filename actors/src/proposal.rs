@@ -29,6 +29,9 @@ pub(crate) fn call_of(command: &Command) -> Option<CallId> {
         | Command::Renew { .. }
         | Command::ExpireLease { .. }
         | Command::EndLease { .. }
+        | Command::Salvage { .. }
+        | Command::RenewMarked { .. }
+        | Command::UseClusterKey { .. }
         | Command::Audit { .. } => None,
     }
 }

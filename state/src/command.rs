@@ -235,6 +235,9 @@ impl Command {
             | Command::Renew { .. }
             | Command::ExpireLease { .. }
             | Command::EndLease { .. }
+            | Command::Salvage { .. }
+            | Command::RenewMarked { .. }
+            | Command::UseClusterKey { .. }
             | Command::Audit { .. } => true,
         }
     }
