@@ -308,7 +308,7 @@ async fn a_torn_log_is_cut_and_caught_up_but_a_rotten_one_stops_the_node_by_name
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_voter_stays_while_too_few_others_have_the_archive_whole() {
-    let world = World::three().await;
+    let mut world = World::three().await;
     world.propose(0, tenant("acme")).await.outcome.unwrap();
     for id in 1..=500 {
         world.propose(0, create_call(world.node(0), id)).await.outcome.unwrap();
@@ -325,12 +325,14 @@ async fn a_voter_stays_while_too_few_others_have_the_archive_whole() {
     rotten[whole.len() / 2] ^= 1;
     std::fs::write(&file, rotten).unwrap();
 
-    let refused = world.node(leaving).remove(world.node(leaving).node_id()).await.unwrap_err().to_string();
+    let gone = world.node(leaving).node_id();
+    world.kill(leaving).await;
+    let refused = world.node(leader).remove(gone).await.unwrap_err().to_string();
     assert!(refused.contains("whole on 1 of the 2 voters that would stay, and 2 are needed"), "{refused}");
     assert!(refused.contains(&format!("n{}: ", damaged + 1)), "{refused}");
     assert!(refused.contains(&*file.to_string_lossy()), "{refused}");
     std::fs::write(&file, whole).unwrap();
-    world.node(leaving).remove(world.node(leaving).node_id()).await.unwrap();
+    world.node(leader).remove(gone).await.unwrap();
     world.stop().await;
 }
 
