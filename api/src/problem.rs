@@ -217,6 +217,7 @@ impl From<ArchiveError> for Problem {
             ArchiveError::BadCursor => {
                 Problem::bad_parameter("cursor", "the cursor is none that this API gave")
             }
+            rebuilding @ ArchiveError::Rebuilding { .. } => Problem::unavailable(rebuilding.to_string()),
             ArchiveError::Storage(why) => {
                 tracing::error!(%why, "the archive cannot be read");
                 Problem::internal()

@@ -1,14 +1,16 @@
 //! The archive: CDRs, events and audit records, append-only on every node.
 //!
 //! `apply` hands facts to [`store::ArchiveStore`]; they gather in a [`queue`], and the [`writer`]'s thread writes them
-//! to one segment store per stream and then to the [`index`]. Reads go by the index and check each record's checksum. What is only in the index can be lost:
-//! it is rebuilt from the segments.
+//! to one segment store per stream and then to the [`index`]. Reads go by the index and check each record's checksum. An index that is
+//! lost, damaged or bloated is made anew from the segments while the node works ([`rebuild`]); reads that need it are told so meanwhile.
 
 pub(crate) mod index;
 mod queue;
+mod rebuild;
 pub(crate) mod record;
 pub(crate) mod sled_index;
 pub(crate) mod store;
+mod whole;
 mod writer;
 
 use std::sync::Arc;
@@ -74,6 +76,12 @@ pub enum ArchiveError {
     /// The cursor is none of ours.
     #[error("the cursor is not valid")]
     BadCursor,
+    /// The index is being made anew from the records, which are all there: ask again.
+    #[error("the archive's index is being made anew, {percent} % are done: ask again")]
+    Rebuilding {
+        /// So much of a hundred is done.
+        percent: u8,
+    },
     /// A file can't be read or is damaged.
     #[error("the archive cannot be read: {0}")]
     Storage(String),
@@ -92,10 +100,10 @@ impl Archive {
     /// CDRs, newest start first.
     pub fn cdrs(&self, query: &CdrQuery) -> Result<Page<Cdr>, ArchiveError> {
         let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
-        self.shared.wait_indexed();
+        let index = self.shared.index_now()?;
         let range =
             index::CdrRange { tenant: query.tenant, since: query.since, until: query.until, before: cursor };
-        let mut found = self.shared.index()?.cdrs(&range, query.limit.saturating_add(1))?;
+        let mut found = index.cdrs(&range, query.limit.saturating_add(1))?;
         let more = found.len() > query.limit;
         found.truncate(query.limit);
         let next_cursor = found.last().filter(|_| more).map(|(start, seq)| format!("{}.{seq}", start.0));
@@ -108,8 +116,7 @@ impl Archive {
 
     /// The CDRs of a call, in the order of their attempts.
     pub fn cdrs_of_call(&self, call: CallId) -> Result<Vec<Cdr>, ArchiveError> {
-        self.shared.wait_indexed();
-        self.shared.index()?.cdrs_of_call(call)?.into_iter().map(|seq| self.cdr(seq)).collect()
+        self.shared.index_now()?.cdrs_of_call(call)?.into_iter().map(|seq| self.cdr(seq)).collect()
     }
 
     /// Events after `after` (from the oldest kept when `None`), at most `limit`; `tenant` of `None` gives all.
@@ -119,8 +126,7 @@ impl Archive {
         tenant: Option<TenantId>,
         limit: usize,
     ) -> Result<EventsRead, ArchiveError> {
-        self.shared.wait_indexed();
-        let index = self.shared.index()?;
+        let index = self.shared.index_now()?;
         if let (Some(after), Some((oldest, seq))) = (after, index.oldest_event()?)
             && seq > 0
             && after < oldest
@@ -148,8 +154,7 @@ impl Archive {
     pub fn audit(&self, cursor: Option<&str>, limit: usize) -> Result<Page<AuditRecord>, ArchiveError> {
         let before =
             cursor.map(|text| text.parse::<u64>().map_err(|_| ArchiveError::BadCursor)).transpose()?;
-        self.shared.wait_indexed();
-        let (oldest, next) = self.shared.index()?.range(Stream::Audit)?;
+        let (oldest, next) = self.shared.index_now()?.range(Stream::Audit)?;
         let end = before.unwrap_or(next).min(next);
         let count = end.saturating_sub(oldest).min(limit as u64);
         let mut items = Vec::new();

@@ -366,6 +366,12 @@ impl Cluster {
         self.node().failed().await
     }
 
+    /// The faults of this node's disk.
+    #[cfg(feature = "faults")]
+    pub fn disk_faults(&self) -> crate::disk::faults::Faults {
+        self.running.faults.clone()
+    }
+
     /// Stops taking part and closes the files.
     pub async fn shutdown(&self) {
         self.running.shutdown().await;

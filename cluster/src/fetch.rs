@@ -18,6 +18,9 @@ pub(crate) trait Fetch: Send + Sync {
     /// Asks peers for records of `stream` from `seq` on. Answers may be short, empty or wrong.
     fn records(&self, stream: Stream, seq: u64) -> Fetched<'_>;
 
+    /// So many of so many records are there.
+    fn progress(&self, _have: u64, _of: u64) {}
+
     /// The node is being stopped: waiting for peers is over.
     fn stopping(&self) -> bool;
 }
@@ -32,6 +35,7 @@ pub(crate) async fn complete(
     let mut pause = Duration::from_millis(50);
     loop {
         let head = archive.head(stream);
+        fetch.progress(head.count, wanted.count);
         if head.count > wanted.count {
             // Entries after the snapshot were applied here once; `apply` skips what is stored.
             return Ok(());
@@ -64,7 +68,7 @@ pub(crate) async fn complete(
 
 fn differs(stream: Stream) -> ArchiveError {
     ArchiveError::Storage(format!(
-        "this node's {stream:?} differ from the cluster's: remove its data directory and join as a new node"
+        "this node's {stream:?} differ from the cluster's: remove it and join as a new node (deploy/runbooks/disk-rot.md)"
     ))
 }
 

@@ -6,21 +6,27 @@
 //!
 //! It must never know: SIP, RTP, actors, HTTP. It is the only crate that names openraft and sled.
 
+mod abdicate;
 mod acquaintances;
 pub mod archive;
 mod checkup;
 mod clock;
 mod cluster;
 mod config;
+pub mod disk;
 mod election;
 mod feed;
 mod fetch;
 mod flights;
+mod health;
+mod holding;
 mod identity;
 mod invitation;
 mod keys;
 mod leader;
 mod lease;
+#[cfg(test)]
+mod measure;
 mod member;
 mod node;
 mod peer;
@@ -54,4 +60,7 @@ pub use peer::{PeerError, PeerFuture, PeerHandler};
 pub use rescue::{Other, Remains, RescueError, examine, force_quorum};
 pub use salvage::{Salvaged, cdr_of_text, cdr_to_text, salvage};
 pub use setup::{InitError, Initialised, JoinError, Joined, init, join};
-pub use status::{HashReport, MemberState, NodeHash, NodeStatus, RaftRole, Status, Survives};
+pub use status::{
+    HashReport, JoinStep, Joining, MemberState, NodeHash, NodeStatus, RaftRole, Status, StorageState,
+    Survives,
+};

@@ -32,7 +32,7 @@ pub(crate) enum MemberAnswer {
 }
 
 /// How long one change may take.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Node {
     /// Finds the leader and has it carry the change out.

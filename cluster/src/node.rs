@@ -17,6 +17,7 @@ use crate::cluster::ReadError;
 use crate::config::Timing;
 use crate::election::Observed;
 use crate::fetch::{Fetch, Fetched};
+use crate::health::Health;
 use crate::identity::Identity;
 use crate::invitation::Invitations;
 use crate::leader::Submission;
@@ -24,13 +25,15 @@ use crate::peer::PeerHandler;
 use crate::propose::Proposer;
 use crate::quorum::Heard;
 use crate::raft::log::Log;
+use crate::raft::snapshot::{Incoming, SnapshotFiles};
 use crate::raft::{Raft, Types};
 use crate::rpc::Method;
 use crate::rpc::client::Peers;
 use crate::rpc::handshake::Start;
 use crate::secrets::Secrets;
-use crate::service::{Incoming, Pong};
+use crate::service::Pong;
 use crate::shared::Shared;
+use crate::status::{JoinStep, Joining};
 
 /// See the module.
 pub(crate) struct Node {
@@ -41,6 +44,7 @@ pub(crate) struct Node {
     /// Its data directory.
     pub(crate) data: PathBuf,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) health: Arc<Health>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) raft: OnceLock<Raft>,
     pub(crate) archive: Archive,
@@ -52,6 +56,7 @@ pub(crate) struct Node {
     pub(crate) handler: RwLock<Option<Arc<dyn PeerHandler>>>,
     /// A snapshot on its way from the leader.
     pub(crate) incoming: Mutex<Option<Incoming>>,
+    pub(crate) snapshots: SnapshotFiles,
     /// When this node last heard its leader.
     pub(crate) heard: Heard,
     /// What the voters say of the leader.
@@ -219,6 +224,7 @@ impl Node {
         metrics::gauge!("tandem_raft_applied").set(*self.shared.applied.borrow() as f64);
         metrics::gauge!("tandem_raft_leader").set(f64::from(u8::from(leads)));
         self.gauge_lease();
+        self.health.gauge();
         metrics::gauge!("tandem_raft_voters").set(metrics.membership_config.voter_ids().count() as f64);
     }
 
@@ -299,6 +305,10 @@ impl Fetch for PeerFetch {
             }
             answers
         })
+    }
+
+    fn progress(&self, have: u64, of: u64) {
+        self.shared.fetches(Some(Joining::at(JoinStep::Archive, have, of)));
     }
 
     fn stopping(&self) -> bool {

@@ -12,7 +12,6 @@ mod suite;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use openraft::alias;
 use serde::{Deserialize, Serialize};
 use tandem_state::Batch;
@@ -40,4 +39,4 @@ pub(crate) type Entry = alias::EntryOf<Types>;
 pub(crate) type Payload = alias::PayloadOf<Types>;
 pub(crate) type StoredMembership = alias::StoredMembershipOf<Types>;
 pub(crate) type SnapshotMeta = alias::SnapshotMetaOf<Types>;
-pub(crate) type Snapshot = alias::SnapshotOf<Types, Bytes>;
+pub(crate) type Snapshot = alias::SnapshotOf<Types, snapshot::SnapshotFile>;

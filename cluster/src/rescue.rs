@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
@@ -120,11 +121,12 @@ impl Rescue {
         }
         let lock = DirectoryLock::take(data)?.ok_or_else(|| StartError::InUse(data.display().to_string()))?;
         let (identity, _) = Identity::read(data)?;
-        let mut log = Log::open(&data.join("raft"), Timing::default().segment_bytes)?;
+        let (disk, health) = (crate::disk::system(), Arc::default());
+        let mut log = Log::open(&disk, &health, &data.join("raft"), Timing::default().segment_bytes)?;
         let damaged = |e: &dyn std::fmt::Display| StartError::Damaged(e.to_string());
         let (mut state, mut applied, mut membership) = (State::default(), None, Membership::default());
-        if let Some(found) = SnapshotFiles::open(&data.join("snapshots"))?.newest()? {
-            state = State::decode_snapshot(&found.snapshot).map_err(|e| damaged(&e))?;
+        if let Some(found) = SnapshotFiles::open(&disk, &data.join("snapshots"))?.newest()? {
+            state = found.snapshot.read()?.1;
             applied = found.meta.last_log_id;
             membership = found.meta.last_membership.membership().clone();
         }

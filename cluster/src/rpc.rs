@@ -49,6 +49,7 @@ pub(crate) enum Method {
     KeepKey,
     /// The cluster keys that are kept.
     Keys,
+    Held,
 }
 
 impl Method {
@@ -72,11 +73,12 @@ impl Method {
             Method::Certify => 16,
             Method::KeepKey => 17,
             Method::Keys => 18,
+            Method::Held => 19,
         }
     }
 
     pub(crate) fn of(byte: u8) -> Option<Method> {
-        const ALL: [Method; 18] = [
+        const ALL: [Method; 19] = [
             Method::Append,
             Method::Vote,
             Method::PreVote,
@@ -95,6 +97,7 @@ impl Method {
             Method::Certify,
             Method::KeepKey,
             Method::Keys,
+            Method::Held,
         ];
         ALL.into_iter().find(|method| method.byte() == byte)
     }

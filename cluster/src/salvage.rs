@@ -31,8 +31,10 @@ const PIECE_BYTES: usize = 4 * 1024 * 1024;
 pub async fn salvage(data: &Path) -> Result<Salvaged, StartError> {
     let rescue = Rescue::open(data).await?;
     let damaged = |e: &dyn std::fmt::Display| StartError::Damaged(e.to_string());
-    let archive = ArchiveStore::open(&data.join("archive"), Timing::default().segment_bytes)
-        .map_err(|e| damaged(&e))?;
+    let (disk, health) = (crate::disk::system(), std::sync::Arc::default());
+    let bytes = Timing::default().segment_bytes;
+    let archive =
+        ArchiveStore::open(&disk, &health, &data.join("archive"), bytes).map_err(|e| damaged(&e))?;
     let mut cdrs = Vec::new();
     let count = archive.head(Stream::Cdrs).count;
     let mut seq = 0;

@@ -5,14 +5,22 @@
 //! was written. So, when a record is found damaged, a later intact one tells whether the damaged one had been
 //! acknowledged (rot: the node stops) or was lost in a crash while being written (a torn tail: it is cut).
 //!
+//! A file whose sync failed is believed up to its last good sync and no further: what was written after that goes to a
+//! new file, which begins with the first of those records, so a file's end is where the next one begins, whatever
+//! stands behind it. After a start the records that no mark vouches for are written and synced once more, because a
+//! process before this one may have seen their sync fail.
+//!
 //! What it can't tell: rot in the very last batch before a crash, when nothing was written after it. A mark is
 //! written when the store falls idle and when it is closed, so that this is short.
 
 mod frame;
+mod reader;
 mod scan;
 mod store;
 
-pub use store::{Location, Reader, Segments, Visit};
+pub use reader::Reader;
+pub(crate) use reader::{Cursor, Passed};
+pub use store::{Location, Segments, Visit};
 
 use std::path::{Path, PathBuf};
 
@@ -29,8 +37,9 @@ pub enum SegmentError {
     },
     /// Acknowledged records are damaged or gone: nothing here repairs that.
     #[error(
-        "{path} is damaged at byte {offset}: {what}; records that were acknowledged are lost on this node: \
-         remove its data directory and join as a new node, or restore the file"
+        "{path} is damaged at byte {offset}: {what}; records that were acknowledged are lost on this node, and its peers have \
+         them: `tandem cluster remove` it at one of those, then join with an empty data directory and a new name \
+         (deploy/runbooks/disk-rot.md); or restore the file"
     )]
     Rot {
         /// Which file.
@@ -55,26 +64,12 @@ impl SegmentError {
     }
 }
 
-/// Makes a directory's entries durable after a file in it was made, renamed or removed.
-pub(crate) fn sync_directory(path: &Path) -> Result<(), SegmentError> {
-    std::fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(|e| SegmentError::io(path, e))
+/// Puts a whole file in place, for its owner alone.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8], _mode: u32) -> Result<(), SegmentError> {
+    crate::disk::replace_file(&*crate::disk::system(), path, bytes).map_err(|e| SegmentError::io(path, e))
 }
 
-/// Puts a whole file in place: written beside, synced, renamed, directory synced.
-pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SegmentError> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let beside = path.with_extension("new");
-    let write = || {
-        let mut file =
-            std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
-    };
-    write().map_err(|e| SegmentError::io(path, e))?;
-    match path.parent() {
-        Some(parent) => sync_directory(parent),
-        None => Ok(()),
-    }
+/// Makes a directory's entries durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), SegmentError> {
+    crate::disk::system().sync_directory(path).map_err(|e| SegmentError::io(path, e))
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use openraft::ServerState;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,12 +16,13 @@ use crate::clock::wall_ms;
 use crate::leader::NotLeader;
 use crate::member::MemberAsk;
 use crate::node::Node;
-use crate::raft::network::SnapshotPart;
-use crate::raft::{Snapshot, SnapshotMeta, Vote};
+use crate::raft::Snapshot;
+use crate::raft::network::{PartAnswer, SnapshotPart};
+use crate::raft::snapshot::{Incoming, SnapshotFile};
 use crate::rpc::Method;
 use crate::rpc::handshake::{Gate, Grant, Hello, Key, Purpose, Refused, Start};
 use crate::rpc::server::{Answer, Service};
-use crate::status::RaftRole;
+use crate::status::{JoinStep, Joining, RaftRole, StorageState};
 
 /// How a node is, by its own word.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,15 +34,17 @@ pub(crate) struct Pong {
     pub(crate) leader: Option<NodeId>,
     pub(crate) version: String,
     pub(crate) wall_ms: u64,
+    pub(crate) storage: StorageState,
+    pub(crate) storage_error: Option<String>,
+    pub(crate) joining: Option<Joining>,
+    pub(crate) index_percent: Option<u8>,
 }
 
-/// A snapshot that is being received.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    from: NodeId,
-    vote: Vote,
-    meta: SnapshotMeta,
-    bytes: BytesMut,
+impl Pong {
+    /// How far a learner is, given the last log position that anybody has.
+    pub(crate) fn joining(&self, last: u64) -> Joining {
+        self.joining.unwrap_or_else(|| Joining::at(JoinStep::Log, self.applied, last))
+    }
 }
 
 /// Bytes of archive records in one answer.
@@ -98,7 +101,7 @@ impl Service for Node {
                 Method::Transfer => {
                     encode(&self.raft().handle_transfer_leader(decode(&payload)?).await.map_err(text)?)
                 }
-                Method::Snapshot => self.snapshot_part(from, decode(&payload)?).await,
+                Method::Snapshot => self.snapshot_part(decode(&payload)?).await,
                 Method::Propose => self.proposals(decode(&payload)?).await,
                 Method::Lease => self.lease_proposal(from, decode(&payload)?).await,
                 Method::ReadIndex => encode(&self.leader_read_index().await),
@@ -109,6 +112,7 @@ impl Service for Node {
                 Method::Ping => encode(&self.pong()),
                 Method::Hash => encode(&self.hash_at(decode(&payload)?).await),
                 Method::Records => self.records(decode(&payload)?).await,
+                Method::Held => encode(&self.held_here(decode(&payload)?).await),
                 Method::Member => encode(&self.member_here(decode::<MemberAsk>(&payload)?).await),
                 Method::Certify => encode(&self.certify(from, &payload)),
                 Method::KeepKey => {
@@ -186,6 +190,7 @@ impl Node {
     /// This node's own word of itself.
     pub(crate) fn pong(&self) -> Pong {
         let metrics = self.metrics();
+        let (storage, storage_error) = self.health.state();
         Pong {
             raft: match metrics.state {
                 ServerState::Leader => RaftRole::Leader,
@@ -199,6 +204,10 @@ impl Node {
             leader: metrics.current_leader.map(NodeId),
             version: self.record.version.clone(),
             wall_ms: wall_ms(),
+            storage,
+            storage_error,
+            joining: *self.shared.joining.lock().unwrap_or_else(PoisonError::into_inner),
+            index_percent: self.archive.shared.rebuilding(),
         }
     }
 
@@ -218,31 +227,53 @@ impl Node {
         encode(&found.into_iter().map(|stored| stored.0).collect::<Vec<_>>())
     }
 
-    async fn snapshot_part(&self, from: NodeId, part: SnapshotPart) -> Result<Bytes, String> {
-        let Some(whole) = self.take_part(from, part)? else {
-            return encode(&None::<openraft::raft::SnapshotResponse<crate::raft::Types>>);
+    async fn snapshot_part(self: Arc<Self>, part: SnapshotPart) -> Result<Bytes, String> {
+        let (vote, meta) = (part.vote, part.meta.clone());
+        let node = Arc::clone(&self);
+        let taken = tokio::task::spawn_blocking(move || node.take_part(&part)).await.map_err(text)?;
+        let snapshot = match taken? {
+            Taken::UpTo(received) => return encode(&PartAnswer::From(received)),
+            Taken::Whole(snapshot) => snapshot,
         };
-        let snapshot = Snapshot { meta: whole.meta, snapshot: whole.bytes.freeze() };
-        let response = self.raft().install_full_snapshot(whole.vote, snapshot).await.map_err(text)?;
-        encode(&Some(response))
+        let whole = Snapshot { meta, snapshot };
+        let response = self.raft().install_full_snapshot(vote, whole).await.map_err(text);
+        self.shared.fetches(None);
+        let response = response?;
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner).take();
+        encode(&PartAnswer::Installed(response))
     }
 
-    /// Adds a part. The whole snapshot, when it was the last.
-    fn take_part(&self, from: NodeId, part: SnapshotPart) -> Result<Option<Incoming>, String> {
-        let mut slot = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Adds a part to the snapshot that is being received, or begins with another one.
+    fn take_part(&self, part: &SnapshotPart) -> Result<Taken, String> {
         if part.total > SNAPSHOT_MAX {
             return Err("the snapshot is too long".into());
         }
-        if part.offset == 0 {
-            *slot = Some(Incoming { from, vote: part.vote, meta: part.meta.clone(), bytes: BytesMut::new() });
+        let mut slot = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = slot.take().filter(|incoming| incoming.is(&part.meta, part.total));
+        let incoming = match known {
+            Some(incoming) => incoming,
+            None => Incoming::begin(&self.snapshots, part.meta.clone(), part.total).map_err(text)?,
+        };
+        let incoming = slot.insert(incoming);
+        incoming.add(part.offset, &part.bytes).map_err(text)?;
+        self.shared.fetches(Some(Joining::at(JoinStep::State, incoming.received, part.total)));
+        let asks = part.bytes.is_empty() && part.offset == 0 && part.total > 0;
+        match incoming.whole() {
+            Some(file) if !asks => {
+                let file = file.map_err(text)?;
+                if !file.is_sound().map_err(text)? {
+                    slot.take();
+                    return Err("the snapshot was changed on its way: send it again".into());
+                }
+                Ok(Taken::Whole(file))
+            }
+            _ => Ok(Taken::UpTo(incoming.received)),
         }
-        let incoming = slot.as_mut().filter(|i| i.from == from && i.vote == part.vote && i.meta == part.meta);
-        let incoming = incoming.ok_or("another snapshot is being received")?;
-        if incoming.bytes.len() as u64 != part.offset {
-            return Err("a part of the snapshot is missing".into());
-        }
-        incoming.bytes.extend_from_slice(&part.bytes);
-        let whole = incoming.bytes.len() as u64 >= part.total;
-        Ok(if whole { slot.take() } else { None })
     }
+}
+
+/// What came of a part.
+enum Taken {
+    UpTo(u64),
+    Whole(SnapshotFile),
 }

@@ -13,6 +13,7 @@ use crate::feed::FeedItem;
 use crate::lease::Leases;
 use crate::pending::Pending;
 use crate::raft::StoredMembership;
+use crate::status::Joining;
 
 /// See the module.
 pub(crate) struct Shared {
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) feed: broadcast::Sender<FeedItem>,
     pub(crate) pending: Pending,
     pub(crate) leases: Arc<Leases>,
+    /// What is being fetched, beside the log.
+    pub(crate) joining: Mutex<Option<Joining>>,
     clock: Mutex<Clock>,
     /// States right after the last `Tick`s: positions at which nodes can be compared.
     kept: Mutex<VecDeque<(u64, State)>>,
@@ -45,9 +48,15 @@ impl Shared {
             feed: broadcast::Sender::new(FEED_ITEMS),
             pending: Pending::new(node, incarnation),
             leases: Arc::new(Leases::new(node, incarnation, terms)),
+            joining: Mutex::default(),
             clock: Mutex::default(),
             kept: Mutex::default(),
         }
+    }
+
+    /// What is being fetched now; `None` when nothing is.
+    pub(crate) fn fetches(&self, joining: Option<Joining>) {
+        *self.joining.lock().unwrap_or_else(PoisonError::into_inner) = joining;
     }
 
     /// Makes a new state visible.

@@ -62,6 +62,14 @@ pub struct NodeStatus {
     pub calls: u64,
     /// Bindings whose flow it holds.
     pub registrations: u64,
+    /// How its disk is, by its own word; `unknown` when it can't be reached.
+    pub storage: StorageState,
+    /// What is wrong with it, in words.
+    pub storage_error: Option<String>,
+    /// How far it is, while it joins.
+    pub joining: Option<Joining>,
+    /// So much of a hundred of its archive's index is there, while that is made anew.
+    pub index_rebuild_percent: Option<u8>,
     /// The release it runs.
     pub version: String,
     /// Round trip of the question, absent when it can't be reached; 0 for the answering node itself.
@@ -96,6 +104,65 @@ pub enum RaftRole {
     Learner,
     /// It doesn't answer.
     Unreachable,
+}
+
+/// What a joining node fetches, and how much of a hundred it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joining {
+    /// What.
+    pub step: JoinStep,
+    /// How much of it.
+    pub percent: u8,
+}
+
+/// What a joining node fetches, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JoinStep {
+    /// The snapshot of the state.
+    State,
+    /// The archive's records.
+    Archive,
+    /// The log's entries since.
+    Log,
+}
+
+impl Joining {
+    /// `done` of `all` in a step.
+    pub fn at(step: JoinStep, done: u64, all: u64) -> Joining {
+        let percent = done.saturating_mul(100).checked_div(all).unwrap_or(100).min(100);
+        Joining { step, percent: u8::try_from(percent).unwrap_or(100) }
+    }
+}
+
+/// How a node's disk is, from well to worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageState {
+    /// The node doesn't answer.
+    #[default]
+    Unknown,
+    /// It takes writes as it should.
+    Ok,
+    /// Flushes take too long: such a node gives up leadership.
+    Slow,
+    /// It has no room: the node acknowledges nothing until there is some.
+    Full,
+    /// It refuses writes: the node acknowledges nothing, and stops when that goes on.
+    Failing,
+}
+
+impl StorageState {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            StorageState::Unknown => "unknown",
+            StorageState::Ok => "ok",
+            StorageState::Slow => "slow",
+            StorageState::Full => "full",
+            StorageState::Failing => "failing",
+        }
+    }
 }
 
 /// The state hash of every node at one log position.

@@ -11,7 +11,9 @@ use crate::identity::to_hex;
 use crate::node::Node;
 use crate::rpc::Method;
 use crate::service::Pong;
-use crate::status::{HashReport, MemberState, NodeHash, NodeStatus, RaftRole, Status, Survives};
+use crate::status::{
+    HashReport, MemberState, NodeHash, NodeStatus, RaftRole, Status, StorageState, Survives,
+};
 
 impl Node {
     /// See `Cluster::status`.
@@ -31,9 +33,10 @@ impl Node {
         });
         let answers = futures_util::future::join_all(asks).await;
         let leader = leader_of(&answers, &voters);
+        let last = answers.iter().filter_map(|(_, pong, _)| Some(pong.as_ref()?.last_log)).max().unwrap_or(0);
         let mut nodes: Vec<NodeStatus> = answers
             .into_iter()
-            .map(|(id, pong, rtt_ms)| self.node_status(&view, id, voters.contains(&id), pong, rtt_ms))
+            .map(|(id, pong, rtt_ms)| self.node_status(&view, id, voters.contains(&id), (pong, rtt_ms), last))
             .collect();
         nodes.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         let up = nodes.iter().filter(|node| voters.contains(&node.id) && node.rtt_ms.is_some()).count();
@@ -61,8 +64,8 @@ impl Node {
         view: &State,
         id: NodeId,
         votes: bool,
-        pong: Option<Pong>,
-        rtt_ms: f64,
+        (pong, rtt_ms): (Option<Pong>, f64),
+        last: u64,
     ) -> NodeStatus {
         let record = if id == self.id() { Some(&self.record) } else { view.nodes.get(&id) };
         let lease_ms = if view.has_leases() { self.shared.leases.remaining_ms(id) } else { None };
@@ -86,6 +89,10 @@ impl Node {
             lease_ms: if view.has_leases() { Some(lease_ms.unwrap_or(0)) } else { None },
             calls: view.calls.values().filter(|call| call.owner == id).count() as u64,
             registrations: u64::from(view.held_by(id)),
+            joining: pong.as_ref().filter(|_| state == MemberState::Joining).map(|pong| pong.joining(last)),
+            index_rebuild_percent: pong.as_ref().and_then(|pong| pong.index_percent),
+            storage: pong.as_ref().map_or(StorageState::Unknown, |pong| pong.storage),
+            storage_error: pong.as_ref().and_then(|pong| pong.storage_error.clone()),
             version: match (&pong, record) {
                 (Some(pong), _) => pong.version.clone(),
                 (None, Some(record)) => record.version.clone(),
@@ -95,7 +102,7 @@ impl Node {
         }
     }
 
-    fn name_of(&self, view: &State, id: NodeId) -> String {
+    pub(crate) fn name_of(&self, view: &State, id: NodeId) -> String {
         if id == self.id() {
             return self.record.name.clone();
         }
@@ -190,6 +197,10 @@ mod tests {
             leader: leader.map(NodeId),
             version: String::new(),
             wall_ms: 0,
+            storage: StorageState::Ok,
+            storage_error: None,
+            joining: None,
+            index_percent: None,
         })
     }
 

@@ -306,6 +306,36 @@ async fn a_torn_log_is_cut_and_caught_up_but_a_rotten_one_stops_the_node_by_name
     world.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_voter_stays_while_too_few_others_have_the_archive_whole() {
+    let mut world = World::three().await;
+    world.propose(0, tenant("acme")).await.outcome.unwrap();
+    for id in 1..=500 {
+        world.propose(0, create_call(world.node(0), id)).await.outcome.unwrap();
+        world.propose(0, end_call(id)).await.outcome.unwrap();
+    }
+    world.settle().await;
+    let leader = world.leader().await;
+    let (damaged, leaving) = ((leader + 1) % 3, (leader + 2) % 3);
+    let _ = world.node(damaged).archive().events(None, None, 1).unwrap();
+    let file = world.old_events(damaged);
+    let whole = std::fs::read(&file).unwrap();
+    // Not in its beginning: that was read when the node was promoted, and is not read again.
+    let mut rotten = whole.clone();
+    rotten[whole.len() / 2] ^= 1;
+    std::fs::write(&file, rotten).unwrap();
+
+    let gone = world.node(leaving).node_id();
+    world.kill(leaving).await;
+    let refused = world.node(leader).remove(gone).await.unwrap_err().to_string();
+    assert!(refused.contains("whole on 1 of the 2 voters that would stay, and 2 are needed"), "{refused}");
+    assert!(refused.contains(&format!("n{}: ", damaged + 1)), "{refused}");
+    assert!(refused.contains(&*file.to_string_lossy()), "{refused}");
+    std::fs::write(&file, whole).unwrap();
+    world.node(leader).remove(gone).await.unwrap();
+    world.stop().await;
+}
+
 fn stands(view: &tandem_state::State, node: tandem_state::NodeId) -> bool {
     view.leases.get(&node).is_some_and(|lease| lease.stands)
 }

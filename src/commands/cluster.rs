@@ -195,7 +195,23 @@ fn described(status: &StatusView) -> String {
         "NODE", "SITE", "ROLE", "STATE", "EPOCH", "LEASE", "RAFT", "LOG", "APPLIED", "CALLS", "PHONES",
         "RTT", "VERSION",
     ];
-    head + &table(columns, status.nodes.iter().map(member))
+    let notes: String = status.nodes.iter().flat_map(notes).map(|note| format!("{note}\n")).collect();
+    head + &table(columns, status.nodes.iter().map(member)) + &notes
+}
+
+/// What else is to be said of a node.
+fn notes(node: &MemberView) -> Vec<String> {
+    let name = &node.name;
+    let mut notes = Vec::new();
+    if !matches!(node.storage.as_str(), "" | "ok" | "unknown") {
+        let why = node.storage_error.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        notes.push(format!("{name}: its disk is {}{why}", bold(&node.storage)));
+    }
+    let joining = node.joining.as_ref();
+    notes.extend(joining.map(|at| format!("{name}: joining, has {} % of the {}", at.percent, at.step)));
+    let index = node.index_rebuild_percent;
+    notes.extend(index.map(|percent| format!("{name}: its archive's index is made anew, {percent} % done")));
+    notes
 }
 
 fn member(node: &MemberView) -> [String; 13] {
@@ -232,7 +248,7 @@ mod tests {
             "survives":{"any_one_node":true,"site":{"east":false,"west":true}},
             "nodes":[{"name":"n1","id":"1","site":"east","role":"full","state":"up","raft":"leader","term":3,
             "last_log":120,"applied":120,"epoch":1,"lease_ms":1310,"calls":0,"registrations":2,"version":"0.1.0",
-            "rtt_ms":0.2},
+            "rtt_ms":0.2,"storage":"full","storage_error":"0.seg: no space","joining":null,"index_rebuild_percent":40},
             {"name":"n2","id":"2","site":"west","role":"full","state":"down","raft":"unreachable","term":0,
             "last_log":0,"applied":0,"epoch":1,"lease_ms":null,"calls":0,"registrations":0,"version":"0.1.0",
             "rtt_ms":null}]}"#;
@@ -246,6 +262,8 @@ survives  any one node: yes; site east: no; site west: yes
 NODE  SITE  ROLE  STATE  EPOCH  LEASE    RAFT         LOG  APPLIED  CALLS  PHONES  RTT     VERSION
 n1    east  full  up     1      1310 ms  leader       120  120      0      2       0.2 ms  0.1.0
 n2    west  full  down   1      -        unreachable  0    0        0      0       -       0.1.0
+n1: its disk is full: 0.seg: no space
+n1: its archive's index is made anew, 40 % done
 ";
         assert_eq!(described(&status), golden);
     }

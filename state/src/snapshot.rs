@@ -9,7 +9,7 @@ mod layout1;
 mod layout2;
 mod layout3;
 
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 
 use imbl::OrdMap;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -53,6 +53,16 @@ impl State {
             *to = from;
         }
         bytes
+    }
+
+    /// Writes what [`State::encode_snapshot`] gives, without ever having all of it in memory.
+    pub fn write_snapshot(&self, mut to: impl Write) -> std::io::Result<()> {
+        let written = Written::of(self);
+        to.write_all(MAGIC)?;
+        to.write_all(&written.number().to_be_bytes())?;
+        to.write_all(&self.hash())?;
+        let mut to = postcard::to_io(&written, to).map_err(std::io::Error::other)?;
+        to.flush()
     }
 
     /// A state from any released layout. Derived tables are rebuilt and the invariants checked.
@@ -210,6 +220,9 @@ mod tests {
         assert_eq!(read, state);
         assert_eq!(read.encode_snapshot(), bytes);
         assert_eq!(&bytes[10..42], state.hash());
+        let mut streamed = Vec::new();
+        state.write_snapshot(&mut streamed).unwrap();
+        assert_eq!(streamed, bytes);
     }
 
     #[test]

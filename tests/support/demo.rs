@@ -117,6 +117,12 @@ impl Demo {
         Demo::start_again(net, dir)
     }
 
+    /// As [`Demo::start`], in a directory that the test has prepared.
+    pub fn start_in(net: u8, dir: PathBuf) -> Demo {
+        std::fs::write(dir.join("apply.yaml"), apply_file()).expect("the apply file");
+        Demo::start_again(net, dir)
+    }
+
     /// Starts a stopped cluster on its directory.
     pub fn start_again(net: u8, dir: PathBuf) -> Demo {
         let (text, file) =
@@ -319,6 +325,16 @@ impl Demo {
         assert!(status.success(), "kill -9 {pid}");
     }
 
+    /// Waits until a process has ended, whether somebody has asked after it or not.
+    #[track_caller]
+    pub fn await_end(&self, pid: u32) {
+        eventually(SOON * 3, "the process has ended", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            matches!(state, None | Some('Z')).then_some(())
+        });
+    }
+
     /// Starts a killed node by hand, as an operator would.
     pub fn restart(&self, node: u8) {
         let config = self.dir.join(format!("n{node}/tandem.toml")).to_string_lossy().into_owned();
@@ -330,17 +346,61 @@ impl Demo {
         self.restarted.lock().expect("no panic inside").push(started);
     }
 
+    /// Prepares a machine like n3 with an empty data directory by `cluster invite` at node `via` and `cluster join`;
+    /// started by [`Demo::restart`].
+    pub fn join_machine(&self, node: u8, via: u8) {
+        let folder = self.dir.join(format!("n{node}"));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let like = std::fs::read_to_string(self.dir.join("n3/tandem.toml")).expect("n3's config");
+        let config = like
+            .replace("\"n3\"", &format!("\"n{node}\""))
+            .replace(&format!("127.0.{}.3", self.net), &format!("127.0.{}.{node}", self.net));
+        let path = folder.join("tandem.toml");
+        std::fs::write(&path, config).expect("a config");
+        let (code, token, error) = self.cli(via, &["cluster", "invite"]);
+        assert_eq!(code, 0, "{error}");
+        let (code, _, error) =
+            self.cli(via, &["cluster", "join", token.trim(), "--config", &path.to_string_lossy()]);
+        assert_eq!(code, 0, "{error}");
+    }
+
+    /// The names of those that vote, by the word of a node.
+    pub fn voters(&self, asked: u8) -> Vec<String> {
+        let status = self.status(asked).unwrap_or_default();
+        let votes = |node: &&Value| matches!(node["raft"].as_str(), Some("leader" | "follower"));
+        let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.iter().filter(votes).filter_map(|node| Some(node["name"].as_str()?.to_owned())).collect()
+    }
+
+    /// What `cluster status` says of a node, by the word of another.
+    pub fn member(&self, asked: u8, node: u8) -> Option<Value> {
+        let status = self.status(asked)?;
+        let name = format!("n{node}");
+        status["nodes"].as_array()?.iter().find(|one| one["name"] == name.as_str()).cloned()
+    }
+
     /// Gives the fault switch of a node's test build an order.
     #[cfg(feature = "faults")]
     pub fn fault(&self, node: u8, order: &str) -> String {
         use std::io::{BufRead, BufReader, Write};
         let socket = self.dir.join(format!("n{node}/data/faults.sock"));
-        let mut stream =
-            std::os::unix::net::UnixStream::connect(socket).expect("a test build with its fault switch");
+        let mut stream = eventually(SOON, "a test build's fault switch", || {
+            std::os::unix::net::UnixStream::connect(&socket).ok()
+        });
         writeln!(stream, "{order}").expect("an order");
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).expect("an answer");
         answer.trim().to_owned()
+    }
+
+    /// Cuts the power of a node's test build: its process ends, and what was never synced is gone.
+    #[cfg(feature = "faults")]
+    pub fn power_cut(&self, node: u8) {
+        use std::io::{Read, Write};
+        let socket = self.dir.join(format!("n{node}/data/faults.sock"));
+        let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("the fault switch");
+        writeln!(stream, "power").expect("an order");
+        let _ = stream.read(&mut [0; 16]);
     }
 
     /// The text of all nodes' logs.

@@ -126,10 +126,32 @@ pub struct MemberView {
     pub calls: u64,
     /// Registrations whose flow it holds.
     pub registrations: u64,
+    /// `ok`, `slow`, `full` or `failing`: how its disk is; `unknown` when the node can't be reached.
+    #[serde(default)]
+    pub storage: String,
+    /// What is wrong with its disk, in words.
+    #[serde(default)]
+    pub storage_error: Option<String>,
+    /// How far it is, while it joins.
+    #[serde(default)]
+    pub joining: Option<JoiningView>,
+    /// So much of a hundred of its archive's index is there, while that is made anew: meanwhile it answers
+    /// questions for CDRs, events and audit with 503.
+    #[serde(default)]
+    pub index_rebuild_percent: Option<u8>,
     /// The release it runs.
     pub version: String,
     /// Round trip from the answering node; `null` when it can't be reached.
     pub rtt_ms: Option<f64>,
+}
+
+/// What a joining node fetches, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoiningView {
+    /// `state`, then `archive`, then `log`.
+    pub step: String,
+    /// How much of a hundred it has of it.
+    pub percent: u8,
 }
 
 /// Every node's state hash at one log position.
@@ -196,6 +218,10 @@ impl From<NodeStatus> for MemberView {
             lease_ms: node.lease_ms,
             calls: node.calls,
             registrations: node.registrations,
+            storage: word(node.storage),
+            storage_error: node.storage_error,
+            joining: node.joining.map(|at| JoiningView { step: word(at.step), percent: at.percent }),
+            index_rebuild_percent: node.index_rebuild_percent,
             version: node.version,
             rtt_ms: node.rtt_ms,
         }

@@ -106,6 +106,15 @@ impl Queue {
         std::mem::take(&mut waiting.round)
     }
 
+    /// What there is, after at most this long.
+    pub(crate) fn take_within(&self, patience: Duration) -> Round {
+        let waited = self.work.wait_timeout_while(self.lock(), patience, |waiting| waiting.round.is_empty());
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        waiting.urgent = false;
+        self.room.notify_all();
+        std::mem::take(&mut waiting.round)
+    }
+
     /// The thread ends: nobody is taken any more, and nobody is left waiting.
     pub(crate) fn close(&self) {
         let mut waiting = self.lock();

@@ -21,40 +21,51 @@ pub(crate) struct SledIndex {
 }
 
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// An index may always take this much.
+const BLOATED_BYTES: u64 = 256 * 1024 * 1024;
+
+fn config(directory: &Path) -> sled::Config {
+    sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000))
+}
+
+/// sled panics on some damage and on some errors of the disk. Nothing is only in it, so that counts as an error too.
+fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, ArchiveError> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(failed),
+        Err(_) => Err(ArchiveError::Storage("the index's library panicked".into())),
+    }
+}
 
 impl SledIndex {
-    /// Opens the index; one that can't be opened is removed and made anew.
+    /// Opens or makes the index.
     pub(crate) fn open(directory: &Path) -> Result<SledIndex, ArchiveError> {
-        let open = || {
-            sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000)).open()
-        };
-        let mut opened = open();
+        let mut opened = guarded(|| config(directory).open());
         for _ in 0..20 {
             // An index that was closed a moment ago in this process lets its lock go a little later.
-            if !matches!(&opened, Err(sled::Error::Io(_))) {
+            if opened.is_ok() || !directory.exists() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));
-            opened = open();
+            opened = guarded(|| config(directory).open());
         }
-        let db = match opened {
-            Ok(db) => db,
-            Err(error) => {
-                tracing::warn!(%error, "the archive's index can't be opened and is made anew");
-                SledIndex::remove(directory)?;
-                open().map_err(failed)?
-            }
-        };
-        Ok(SledIndex { db })
+        Ok(SledIndex { db: opened? })
     }
 
-    /// Empties the index.
-    pub(crate) fn clear(&self) -> Result<(), ArchiveError> {
-        self.db.clear().map_err(failed)
+    /// Removes what is there and makes an empty one.
+    pub(crate) fn anew(directory: &Path) -> Result<SledIndex, ArchiveError> {
+        let storage = |e: std::io::Error| ArchiveError::Storage(format!("{}: {e}", directory.display()));
+        if directory.is_dir() {
+            std::fs::remove_dir_all(directory).map_err(storage)?;
+        } else if directory.exists() {
+            std::fs::remove_file(directory).map_err(storage)?;
+        }
+        SledIndex::open(directory)
     }
 
-    fn remove(directory: &Path) -> Result<(), ArchiveError> {
-        std::fs::remove_dir_all(directory).map_err(|e| ArchiveError::Storage(e.to_string()))
+    /// It takes much more room than the records that it is an index of.
+    pub(crate) fn is_bloated(&self, records_bytes: u64) -> bool {
+        let room = BLOATED_BYTES.saturating_add(records_bytes.saturating_mul(4));
+        self.db.size_on_disk().is_ok_and(|bytes| bytes > room)
     }
 
     fn get_u64(&self, key: &[u8]) -> Result<Option<u64>, ArchiveError> {
@@ -83,7 +94,7 @@ impl Index for SledIndex {
                 By::Audit => {}
             }
         }
-        self.db.apply_batch(batch).map_err(failed)
+        guarded(|| self.db.apply_batch(batch))
     }
 
     fn range(&self, stream: Stream) -> Result<(u64, u64), ArchiveError> {

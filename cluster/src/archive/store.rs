@@ -1,6 +1,5 @@
 //! The archive's writing side: apply hands records over, the [`writer`](super::writer) writes and indexes them.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -8,22 +7,35 @@ use std::time::Duration;
 use tandem_state::archive::{ArchiveRecord, Stream, StreamHead};
 use tokio::sync::oneshot;
 
-use super::index::{By, Index, Indexed};
+use super::index::{By, Index};
 use super::queue::Queue;
+use super::rebuild::{Rebuild, Step};
 use super::record::{STREAMS, Stored, directory, extend, ordinal};
 use super::sled_index::SledIndex;
+use super::whole::Checked;
 use super::writer::Writer;
 use super::{Archive, ArchiveError};
-use crate::segment::{Reader, SegmentError, Segments};
+use crate::disk::Disk;
+use crate::health::Health;
+use crate::segment::{Cursor, Reader, Segments};
 
 /// What readers share with the thread.
 pub(crate) struct ArchiveShared {
-    /// Gone once the archive is closed.
-    pub(super) index: RwLock<Option<Arc<SledIndex>>>,
+    index: RwLock<IndexState>,
     readers: [Reader; 3],
+    pub(super) checked: Checked,
     pub(super) queue: Queue,
     progress: Mutex<Progress>,
     pub(super) moved: Condvar,
+}
+
+/// Whether the index can be asked.
+#[derive(Debug)]
+pub(super) enum IndexState {
+    Ready(Arc<SledIndex>),
+    /// So much of a hundred is done.
+    Rebuilding(u8),
+    Closed,
 }
 
 #[derive(Debug, Default)]
@@ -49,27 +61,33 @@ pub(crate) struct Written {
 
 impl ArchiveStore {
     /// Opens or makes the archive in `path`, brings its index up to date and starts its thread.
-    pub(crate) fn open(path: &Path, segment_bytes: u64) -> Result<ArchiveStore, ArchiveError> {
-        let index = SledIndex::open(&path.join("index"))?;
+    pub(crate) fn open(
+        disk: &Arc<dyn Disk>,
+        health: &Arc<Health>,
+        path: &Path,
+        segment_bytes: u64,
+    ) -> Result<ArchiveStore, ArchiveError> {
         let mut heads = [StreamHead::default(); 3];
         let mut stores = Vec::new();
         for (stream, head) in STREAMS.into_iter().zip(&mut heads) {
-            let store =
-                Segments::open(&path.join(directory(stream)), segment_bytes, false, &mut |_, _, _| Ok(()))?;
+            let directory = path.join(directory(stream));
+            let store = Segments::open(disk, &directory, segment_bytes, false, &mut |_, _, _| Ok(()))?;
             *head = last_head(&store)?;
             stores.push(store);
         }
-        bring_up_to_date(&index, &stores)?;
+        let index_at = path.join("index");
+        let (index, rebuild) = open_index(&index_at, &stores);
         let readers = reader_array(&stores)?;
-        let index = RwLock::new(Some(Arc::new(index)));
         let shared = Arc::new(ArchiveShared {
-            index,
+            index: RwLock::new(index),
             readers,
+            checked: Checked::default(),
             queue: Queue::default(),
             progress: Mutex::default(),
             moved: Condvar::new(),
         });
-        let writer = Writer { stores, shared: Arc::clone(&shared) };
+        let health = Arc::clone(health);
+        let writer = Writer { stores, shared: Arc::clone(&shared), health, index_at, rebuild };
         std::thread::Builder::new()
             .name("archive".into())
             .spawn(move || writer.run())
@@ -184,21 +202,47 @@ impl ArchiveSync {
 
 impl ArchiveShared {
     pub(crate) fn index(&self) -> Result<Arc<dyn Index>, ArchiveError> {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Arc::clone(index.as_ref().ok_or_else(closed)?) as Arc<dyn Index>)
+        match &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+            IndexState::Ready(index) => Ok(Arc::clone(index) as Arc<dyn Index>),
+            IndexState::Rebuilding(percent) => Err(ArchiveError::Rebuilding { percent: *percent }),
+            IndexState::Closed => Err(closed()),
+        }
+    }
+
+    /// The index with everything that was handed over before this call.
+    pub(crate) fn index_now(&self) -> Result<Arc<dyn Index>, ArchiveError> {
+        let index = self.index()?;
+        self.wait_indexed();
+        Ok(index)
+    }
+
+    pub(super) fn set_index(&self, state: IndexState) {
+        let percent = if let IndexState::Rebuilding(percent) = state { f64::from(percent) } else { 100.0 };
+        metrics::gauge!("tandem_archive_index_percent").set(percent);
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// How far the index is, while it is made anew.
+    pub(crate) fn rebuilding(&self) -> Option<u8> {
+        match &*self.index.read().unwrap_or_else(PoisonError::into_inner) {
+            IndexState::Rebuilding(percent) => Some(*percent),
+            IndexState::Ready(_) | IndexState::Closed => None,
+        }
+    }
+
+    pub(super) fn reader(&self, stream: Stream) -> Result<&Reader, ArchiveError> {
+        self.readers.get(ordinal(stream)).ok_or_else(closed)
     }
 
     /// The stored record of a number.
     pub(crate) fn stored(&self, stream: Stream, seq: u64) -> Result<Stored, ArchiveError> {
-        let location = self.index()?.location(stream, seq)?;
-        let reader = self.readers.get(ordinal(stream));
-        match location.zip(reader) {
-            Some((location, reader)) => Ok(Stored(reader.read(location)?)),
+        match self.index()?.location(stream, seq)? {
+            Some(location) => Ok(Stored(self.reader(stream)?.read(location)?)),
             None => Err(ArchiveError::Storage(format!("{stream:?} {seq} is not in the index"))),
         }
     }
 
-    /// Records from `seq` on, up to about `bytes_max` bytes; fewer when there are no more.
+    /// Records from `seq` on, up to about `bytes_max` bytes; fewer when there are no more. Needs no index.
     pub(crate) fn stored_from(
         &self,
         stream: Stream,
@@ -206,16 +250,19 @@ impl ArchiveShared {
         bytes_max: usize,
     ) -> Result<Vec<Stored>, ArchiveError> {
         self.wait_indexed();
-        let (_, next) = self.index()?.range(stream)?;
+        let mut cursor = match self.index().and_then(|index| index.location(stream, seq)) {
+            Ok(Some(location)) => Cursor::from(seq, location),
+            Ok(None) | Err(_) => Cursor::at(seq),
+        };
         let mut found = Vec::new();
         let mut bytes = 0;
-        for seq in seq..next {
-            let stored = self.stored(stream, seq)?;
-            bytes += stored.0.len();
-            found.push(stored);
-            if bytes >= bytes_max {
+        while bytes < bytes_max {
+            let passed = self.reader(stream)?.pass(&mut cursor)?;
+            if passed.first().is_none_or(|first| first.number != seq + found.len() as u64) {
                 break;
             }
+            bytes += passed.iter().map(|record| record.payload.len()).sum::<usize>();
+            found.extend(passed.into_iter().map(|record| Stored(record.payload)));
         }
         Ok(found)
     }
@@ -251,42 +298,45 @@ fn last_head(store: &Segments) -> Result<StreamHead, ArchiveError> {
     Ok(StreamHead { count: store.next(), chain: chain.unwrap_or_default() })
 }
 
-fn bring_up_to_date(index: &SledIndex, stores: &[Segments]) -> Result<(), ArchiveError> {
-    let mut stale = false;
-    let mut from = BTreeMap::new();
-    for (stream, store) in STREAMS.into_iter().zip(stores) {
-        let (oldest, next) = index.range(stream)?;
-        stale |= next > store.next() || (oldest < next && oldest > store.oldest());
-        from.insert(stream, next.max(store.oldest()));
-    }
-    if stale {
-        tracing::warn!("the archive's index does not fit its segments and is made anew");
-        index.clear()?;
-    }
-    for (stream, store) in STREAMS.into_iter().zip(stores) {
-        let from = if stale { store.oldest() } else { from.get(&stream).copied().unwrap_or_default() };
-        if from < store.next() {
-            index_from(index, stream, store, from)?;
-        }
-    }
-    Ok(())
+/// A difference that is made up for before the node starts.
+const STEP_AT_START: u64 = 20_000;
+
+/// The index as it is, brought up to date if that is quick; else its rebuilding begins. That it can't be opened or
+/// fails is no reason for a node not to start.
+fn open_index(path: &Path, stores: &[Segments]) -> (IndexState, Option<Rebuild>) {
+    let opened = SledIndex::open(path).and_then(|index| fit(Arc::new(index), path, stores));
+    opened.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the archive's index is of no use and is made anew");
+        (IndexState::Rebuilding(0), Some(Rebuild::anew(path)))
+    })
 }
 
-fn index_from(index: &SledIndex, stream: Stream, store: &Segments, from: u64) -> Result<(), ArchiveError> {
-    let mut waiting = Vec::new();
-    let mut refused = Ok(());
-    store.visit_from(from, &mut |seq, location, payload| {
-        match Stored(payload.to_vec()).decode() {
-            Ok(record) => waiting.push(Indexed { stream, seq, location, by: By::from(&record) }),
-            Err(error) => refused = Err(error),
+fn fit(
+    index: Arc<SledIndex>,
+    path: &Path,
+    stores: &[Segments],
+) -> Result<(IndexState, Option<Rebuild>), ArchiveError> {
+    let mut behind = 0;
+    for (stream, store) in STREAMS.into_iter().zip(stores) {
+        let (oldest, next) = index.range(stream)?;
+        if next > store.next() || (oldest < next && oldest > store.oldest()) {
+            return Err(ArchiveError::Storage(format!("it does not fit the {stream:?} that there are")));
         }
-        if waiting.len() >= 1000 {
-            let put = index.put(&waiting);
-            waiting.clear();
-            put.map_err(|e| SegmentError::Stopped(e.to_string()))?;
+        behind += store.next() - next.max(store.oldest());
+    }
+    if index.is_bloated(stores.iter().map(Segments::bytes).sum()) {
+        return Err(ArchiveError::Storage("it takes more room than what it is an index of".into()));
+    }
+    let mut rebuild = Rebuild::of(Arc::clone(&index), path, stores)?;
+    if behind > STEP_AT_START {
+        tracing::warn!(records = behind, "the archive's index is behind and is made up while the node works");
+        return Ok((IndexState::Rebuilding(0), Some(rebuild)));
+    }
+    // Each step takes a chunk of a file: it ends.
+    while let Step::On(_, pause) = rebuild.step(stores) {
+        if !pause.is_zero() {
+            return Err(ArchiveError::Storage("it can't be brought up to date".into()));
         }
-        Ok(())
-    })?;
-    refused?;
-    index.put(&waiting)
+    }
+    Ok((IndexState::Ready(index), None))
 }

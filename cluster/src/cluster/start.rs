@@ -16,8 +16,10 @@ use super::StartError;
 use crate::acquaintances::Acquaintances;
 use crate::archive::store::{ArchiveStore, ArchiveSync};
 use crate::config::{NodeConfig, Timing};
+use crate::disk::Disk;
 use crate::election::{self, Observed};
 use crate::fetch::Fetch;
+use crate::health::Health;
 use crate::identity::{self, DirectoryLock, Identity, IdentityError, raise_incarnation};
 use crate::invitation::Invitations;
 use crate::lease::{self, LANE_MAX, Lanes};
@@ -35,7 +37,7 @@ use crate::rpc::server::serve;
 use crate::secrets::{Secrets, SecretsError};
 use crate::segment::SegmentError;
 use crate::shared::Shared;
-use crate::{keys, leader, member, propose, renewal};
+use crate::{abdicate, keys, leader, member, propose, renewal};
 
 /// Another process that is just ending is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -47,6 +49,14 @@ pub(crate) struct Running {
     log: Log,
     archive: ArchiveSync,
     lock: Mutex<Option<DirectoryLock>>,
+    #[cfg(feature = "faults")]
+    pub(crate) faults: crate::disk::faults::Faults,
+}
+
+/// The disk that the stores write to.
+struct Storage {
+    disk: Arc<dyn Disk>,
+    health: Arc<Health>,
 }
 
 struct Stores {
@@ -69,7 +79,15 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     let listen_error = |source| StartError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
     let address = listener.local_addr().map_err(listen_error)?;
-    let stores = open_stores(data, config.timing).await?;
+    #[cfg(feature = "faults")]
+    let faults = crate::disk::faults::Faults::default();
+    #[cfg(feature = "faults")]
+    let disk = faults.disk();
+    #[cfg(not(feature = "faults"))]
+    let disk = crate::disk::system();
+    let storage = Storage { disk, health: Arc::default() };
+    let health = Arc::clone(&storage.health);
+    let stores = open_stores(data, config.timing, storage).await?;
     let record = record(&config, &identity, incarnation, address);
 
     let stop = watch::Sender::new(false);
@@ -97,6 +115,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
         timing: config.timing,
         data: config.data,
         shared: Arc::clone(&shared),
+        health,
         peers: Arc::clone(&peers),
         raft: OnceLock::new(),
         archive: stores.archive.reader(),
@@ -106,6 +125,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
         invitations: Invitations::default(),
         handler: RwLock::default(),
         incoming: Mutex::default(),
+        snapshots: stores.snapshots.clone(),
         heard: Heard::never(),
         observed: Observed::default(),
         acquaintances,
@@ -126,6 +146,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     drop(tokio::spawn(serve(listener, Arc::clone(&node), secrets, until())));
     spawn_until(until(), leader::gather(Arc::clone(&node), Lanes { leases, submissions: gathered }));
     spawn_until(until(), leader::tend(Arc::clone(&node)));
+    spawn_until(until(), abdicate::tend(Arc::clone(&node)));
     spawn_until(until(), lease::tend(Arc::clone(&node)));
     spawn_until(until(), election::watch(Arc::clone(&node)));
     spawn_until(until(), propose::forward(Arc::clone(&node), numbers));
@@ -134,7 +155,15 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     spawn_until(until(), renewal::tend(Arc::clone(&node)));
     spawn_until(until(), keys::tend(Arc::clone(&node)));
     tracing::info!(node = %node.id(), incarnation = incarnation.0, %address, "node started");
-    Ok(Running { node, address, log, archive, lock: Mutex::new(Some(lock)) })
+    Ok(Running {
+        node,
+        address,
+        log,
+        archive,
+        lock: Mutex::new(Some(lock)),
+        #[cfg(feature = "faults")]
+        faults,
+    })
 }
 
 impl Running {
@@ -146,6 +175,7 @@ impl Running {
         if self.node.stop.send_replace(true) {
             return;
         }
+        self.node.health.stop();
         if let Err(error) = self.node.raft().shutdown().await {
             tracing::warn!(%error, "raft did not stop in order");
         }
@@ -158,6 +188,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.node.health.stop();
         self.node.stop.send_replace(true);
     }
 }
@@ -190,15 +221,17 @@ async fn take_lock(data: &Path) -> Result<DirectoryLock, StartError> {
     }
 }
 
-async fn open_stores(data: &Path, timing: Timing) -> Result<Stores, StartError> {
+async fn open_stores(data: &Path, timing: Timing, storage: Storage) -> Result<Stores, StartError> {
     let data = data.to_owned();
     let open = move || {
+        let Storage { disk, health } = storage;
         let damaged = |e: SegmentError| StartError::from(e);
+        let bytes = timing.segment_bytes;
         Ok(Stores {
-            log: Log::open(&data.join("raft"), timing.segment_bytes).map_err(damaged)?,
-            archive: ArchiveStore::open(&data.join("archive"), timing.segment_bytes)
+            log: Log::open(&disk, &health, &data.join("raft"), bytes).map_err(damaged)?,
+            archive: ArchiveStore::open(&disk, &health, &data.join("archive"), bytes)
                 .map_err(|e| StartError::Damaged(e.to_string()))?,
-            snapshots: SnapshotFiles::open(&data.join("snapshots")).map_err(damaged)?,
+            snapshots: SnapshotFiles::open(&disk, &data.join("snapshots")).map_err(damaged)?,
         })
     };
     tokio::task::spawn_blocking(open).await.map_err(|e| StartError::Damaged(e.to_string()))?
@@ -244,7 +277,8 @@ async fn start_raft(node: &Arc<Node>, stores: Stores) -> Result<Raft, StartError
         known: node.identity.members.iter().map(|(id, _)| *id).collect(),
         stop: node.stop.subscribe(),
     });
-    let machine = Machine::open(stores.archive, stores.snapshots, Arc::clone(&node.shared), fetch)
+    let (shared, health) = (Arc::clone(&node.shared), Arc::clone(&node.health));
+    let machine = Machine::open(stores.archive, stores.snapshots, shared, fetch, health)
         .map_err(|e| StartError::Damaged(e.to_string()))?;
     let config = raft_config(node.identity.cluster.to_string(), node.timing);
     let config = Arc::new(config.validate().map_err(|e| raft_error(&e))?);

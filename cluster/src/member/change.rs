@@ -9,6 +9,7 @@ use tandem_state::{Command, NodeId, Principal};
 use super::{CHANGE_TIMEOUT, MemberAnswer, MemberAsk};
 use crate::node::Node;
 use crate::raft::Types;
+use crate::status::StorageState;
 
 /// A learner that is this close behind may vote.
 const CAUGHT_UP: u64 = 100;
@@ -40,6 +41,9 @@ impl Node {
             return Ok(MemberAnswer::Done);
         }
         self.may_vote(node).await.map_err(MemberAnswer::Refused)?;
+        if let Some(why) = self.lacks_archive(node).await {
+            return refused(format!("it has not the whole archive yet: {why}"));
+        }
         self.must_be_majority(self.voters().chain([node]).collect(), "would vote").await?;
         let change = ChangeMembers::AddVoterIds(BTreeSet::from([node.0]));
         answer(self.raft().change_membership(change, true).await.map(drop))
@@ -53,7 +57,6 @@ impl Node {
         }
         let last = self.metrics().last_log_index.unwrap_or(0);
         let applied = self.ping(node).await.map(|pong| pong.applied);
-        // Applied, not only received: that includes that its archive is whole.
         match applied {
             None => Err("it can't be reached".into()),
             Some(applied) if applied.saturating_add(CAUGHT_UP) < last => {
@@ -90,6 +93,9 @@ impl Node {
         let gone = BTreeSet::from([node.0]);
         let change = if self.votes(node) {
             self.must_be_majority(self.voters().filter(|id| *id != node).collect(), "would stay").await?;
+            if let Some(why) = self.archive_needs(node).await {
+                return refused(why);
+            }
             ChangeMembers::RemoveVoters(gone)
         } else {
             ChangeMembers::RemoveNodes(gone)
@@ -141,6 +147,10 @@ impl Node {
             return refused("only a voter can lead");
         }
         self.may_vote(to).await.map_err(MemberAnswer::Refused)?;
+        let disk = self.ping(to).await.map_or(StorageState::Unknown, |pong| pong.storage);
+        if disk != StorageState::Ok {
+            return refused(format!("its disk is {}: it would give leadership up at once", disk.word()));
+        }
         if let Err(error) = self.raft().trigger().transfer_leader(to.0).await {
             return refused(error.to_string());
         }
@@ -175,6 +185,10 @@ impl Node {
         }
         for learner in membership.learner_ids().map(NodeId) {
             if self.may_vote(learner).await.is_ok() {
+                if let Some(why) = self.lacks_archive(learner).await {
+                    tracing::warn!(node = %learner, why, "a learner does not vote yet: its archive is not whole");
+                    continue;
+                }
                 tracing::info!(node = %learner, "a learner has caught up: it is promoted");
                 let change = ChangeMembers::AddVoterIds(BTreeSet::from([learner.0]));
                 self.finish(change, "the learner votes now").await;

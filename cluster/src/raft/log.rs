@@ -15,6 +15,8 @@ use tokio::sync::oneshot;
 use super::index::{Found, LogIndex};
 use super::log_io::{Ask, Head, LogIo, LogRecord};
 use super::{Entry, LogId, Types, Vote};
+use crate::disk::Disk;
+use crate::health::Health;
 use crate::segment::{Location, Reader, SegmentError, Segments};
 
 /// The Raft log and vote. Clones are handles of the same.
@@ -42,23 +44,30 @@ const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 impl Log {
     /// Opens or makes the log in `directory` and starts its thread.
-    pub(crate) fn open(directory: &Path, segment_bytes: u64) -> Result<Log, SegmentError> {
+    pub(crate) fn open(
+        disk: &Arc<dyn Disk>,
+        health: &Arc<Health>,
+        directory: &Path,
+        segment_bytes: u64,
+    ) -> Result<Log, SegmentError> {
         let mut index = LogIndex::default();
         let mut oldest_hole = None;
-        let segments = Segments::open(directory, segment_bytes, true, &mut |number, location, payload| {
-            let scanned = postcard::take_from_bytes::<ScannedRecord>(payload);
-            let Ok((record, _)) = scanned else {
-                let path = directory.join(format!("{:020}.seg", location.segment));
-                return Err(SegmentError::rot(&path, location.offset, "the record makes no sense"));
-            };
-            scan(&mut index, record, number, location, &mut oldest_hole)
-                .map_err(|what| SegmentError::rot(directory, location.offset, what))
-        })?;
+        let segments =
+            Segments::open(disk, directory, segment_bytes, true, &mut |number, location, payload| {
+                let scanned = postcard::take_from_bytes::<ScannedRecord>(payload);
+                let Ok((record, _)) = scanned else {
+                    let path = directory.join(format!("{:020}.seg", location.segment));
+                    return Err(SegmentError::rot(&path, location.offset, "the record makes no sense"));
+                };
+                scan(&mut index, record, number, location, &mut oldest_hole)
+                    .map_err(|what| SegmentError::rot(directory, location.offset, what))
+            })?;
         let head = Head { vote: index.vote, committed: index.committed, purged: index.purged };
         let reader = segments.reader();
         let index = Arc::new(Mutex::new(index));
         let (asks, receiver) = channel();
-        let io = LogIo { segments, head, index: Arc::clone(&index), asks: receiver };
+        let health = Arc::clone(health);
+        let io = LogIo { segments, head, index: Arc::clone(&index), asks: receiver, health };
         std::thread::Builder::new()
             .name("raft-log".into())
             .spawn(move || io.run())
@@ -243,5 +252,77 @@ impl RaftLogStorage<Types> for Log {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.index().purge(upto);
         self.ask(|tell| Ask::Purge(upto, tell)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::async_runtime::{AsyncRuntime, Oneshot};
+    use openraft::vote::RaftLeaderId;
+    use openraft_rt_tokio::TokioRuntime;
+
+    use super::*;
+    use crate::disk::faults::Faults;
+
+    fn entry(index: u64) -> Entry {
+        Entry { log_id: LogId::new(RaftLeaderId::new(1, 1), index), payload: openraft::EntryPayload::Blank }
+    }
+
+    async fn append(log: &mut Log, indexes: std::ops::RangeInclusive<u64>) -> io::Result<()> {
+        let (tell, told) = <TokioRuntime as AsyncRuntime>::Oneshot::channel();
+        log.append(indexes.map(entry), IOFlushed::signal(tell)).await?;
+        told.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    fn open(faults: &Faults, directory: &Path) -> Log {
+        Log::open(&faults.disk(), &Arc::default(), directory, 400).unwrap()
+    }
+
+    async fn indexes(log: &mut Log) -> Vec<u64> {
+        let found = log.try_get_log_entries(..).await.unwrap();
+        found.iter().map(|entry| entry.log_id.index).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn acknowledged_votes_and_entries_outlive_failed_syncs_a_purge_and_a_power_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let faults = Faults::default();
+        let mut log = open(&faults, dir.path());
+        let vote = Vote::new(7, 3);
+        log.save_vote(&vote).await.unwrap();
+        append(&mut log, 0..=9).await.unwrap();
+        faults.fail_syncs(2);
+        append(&mut log, 10..=14).await.unwrap();
+        // The vote was in a file that goes now.
+        log.purge(entry(11).log_id).await.unwrap();
+        append(&mut log, 15..=15).await.unwrap();
+        faults.cut_power(0).unwrap();
+        drop(log);
+        let mut log = open(&Faults::default(), dir.path());
+        assert_eq!(log.read_vote().await.unwrap(), Some(vote));
+        assert_eq!(indexes(&mut log).await, [12, 13, 14, 15]);
+        assert_eq!(log.get_log_state().await.unwrap().last_purged_log_id, Some(entry(11).log_id));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_full_disk_withholds_the_reply_until_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let (faults, health) = (Faults::default(), Arc::new(Health::default()));
+        let mut log = Log::open(&faults.disk(), &health, dir.path(), 400).unwrap();
+        append(&mut log, 0..=0).await.unwrap();
+        faults.full(true);
+        let mut appending = log.clone();
+        let appended = tokio::spawn(async move { append(&mut appending, 1..=1).await });
+        let mut voting = log.clone();
+        let voted = tokio::spawn(async move { voting.save_vote(&Vote::new(2, 1)).await });
+        while health.state().0 != crate::StorageState::Full {
+            tokio::task::yield_now().await;
+        }
+        assert!(!appended.is_finished() && !voted.is_finished());
+        faults.full(false);
+        appended.await.unwrap().unwrap();
+        voted.await.unwrap().unwrap();
+        log.close().await;
+        assert_eq!(indexes(&mut open(&Faults::default(), dir.path())).await, [0, 1]);
     }
 }

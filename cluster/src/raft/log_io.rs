@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::index::LogIndex;
 use super::{Entry, LogId, Payload, Types, Vote};
+use crate::health::{Health, Part};
 use crate::segment::{Location, SegmentError, Segments};
 
 /// What the log's files hold. A `Head` begins each file, so that older files can go.
@@ -61,6 +62,7 @@ pub(crate) struct LogIo {
     pub(crate) head: Head,
     pub(crate) index: Arc<Mutex<LogIndex>>,
     pub(crate) asks: Receiver<Ask>,
+    pub(crate) health: Arc<Health>,
 }
 
 #[derive(Default)]
@@ -107,6 +109,9 @@ impl LogIo {
         let started = Instant::now();
         let mut round = Round::default();
         let mut stop = None;
+        if failed.is_none() {
+            *failed = self.roll_when_full().err().map(|e| e.to_string());
+        }
         for ask in asks {
             if let Ask::Stop(stopped) = ask {
                 stop = Some(stopped);
@@ -116,9 +121,8 @@ impl LogIo {
         }
         if failed.is_none() {
             let needs_sync = !round.done.is_empty();
-            let written =
-                if needs_sync { self.put_committed().and_then(|()| self.segments.sync()) } else { Ok(()) };
-            match written.and_then(|()| self.after_sync(&round)) {
+            let written = if needs_sync { self.put_committed().and_then(|()| self.flush()) } else { Ok(()) };
+            match written.and_then(|()| self.after_sync(&mut round)) {
                 Ok(()) if needs_sync => {
                     metrics::histogram!("tandem_raft_log_sync_seconds")
                         .record(started.elapsed().as_secs_f64());
@@ -179,22 +183,56 @@ impl LogIo {
         Ok(())
     }
 
+    /// What can't be written now is written with the next round.
     fn idle(&mut self) -> Result<(), SegmentError> {
         self.put_committed()?;
-        self.segments.write()?;
-        self.segments.mark()
+        let segments = &mut self.segments;
+        let left = segments.write().and_then(|()| segments.mark());
+        left.or_else(|error| if matches!(error, SegmentError::Io { .. }) { Ok(()) } else { Err(error) })
     }
 
     fn put(&mut self, record: &LogRecord) -> Result<Location, SegmentError> {
-        if self.segments.full() {
-            self.segments.roll()?;
-            let head = encode(&LogRecord::Head(self.head.clone()))?;
-            self.segments.append(&head)?;
-        }
         self.segments.append(&encode(record)?)
     }
 
-    fn after_sync(&mut self, round: &Round) -> Result<(), SegmentError> {
+    /// Between two rounds: a record's file is known when it is taken.
+    fn roll_when_full(&mut self) -> Result<(), SegmentError> {
+        if !self.segments.full() {
+            return Ok(());
+        }
+        let segments = &mut self.segments;
+        self.health.persist(Part::Log, || segments.roll())?;
+        self.put(&LogRecord::Head(self.head.clone())).map(drop)
+    }
+
+    /// Nothing of a round is acknowledged before this.
+    fn flush(&mut self) -> Result<(), SegmentError> {
+        let (segments, health) = (&mut self.segments, &self.health);
+        health.persist(Part::Log, || {
+            health.flush_begins();
+            let flushed = segments.sync();
+            health.flush_ended();
+            flushed
+        })
+    }
+
+    /// Records that went to a new file stand there now; and that file needs a head before older ones may go.
+    fn follow_moves(&mut self, round: &mut Round) -> Result<(), SegmentError> {
+        loop {
+            let moves = self.segments.take_moved();
+            if moves.is_empty() {
+                return Ok(());
+            }
+            for (_, _, location) in &mut round.located {
+                *location = moves.iter().fold(*location, |at, moved| moved.follow(at));
+            }
+            self.put(&LogRecord::Head(self.head.clone()))?;
+            self.flush()?;
+        }
+    }
+
+    fn after_sync(&mut self, round: &mut Round) -> Result<(), SegmentError> {
+        self.follow_moves(round)?;
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         for (at, ticket, location) in &round.located {
             index.located(*at, *ticket, *location);
@@ -202,7 +240,11 @@ impl LogIo {
         let oldest = if index.is_empty() { Some(self.segments.next()) } else { index.oldest_segment() };
         drop(index);
         match oldest.filter(|_| round.purged) {
-            Some(segment) => self.segments.remove_below(segment),
+            // What can't be removed now is removed with the next purge, or never missed.
+            Some(segment) => self.segments.remove_below(segment).or_else(|error| {
+                tracing::warn!(%error, "an old file of the log stays for now");
+                Ok(())
+            }),
             None => Ok(()),
         }
     }

@@ -4,19 +4,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Batch, Command, State};
 
-use super::snapshot::SnapshotFiles;
+use super::snapshot::{SnapshotFile, SnapshotFiles};
 use super::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::archive::ArchiveError;
 use crate::archive::record::STREAMS;
 use crate::archive::store::{ArchiveStore, ArchiveSync};
 use crate::fetch::Fetch;
+use crate::health::{Health, Part};
 use crate::shared::Shared;
 
 /// The state machine; only openraft has it.
@@ -28,6 +28,7 @@ pub(crate) struct Machine {
     snapshots: SnapshotFiles,
     shared: Arc<Shared>,
     fetch: Arc<dyn Fetch>,
+    health: Arc<Health>,
 }
 
 impl Machine {
@@ -37,6 +38,7 @@ impl Machine {
         snapshots: SnapshotFiles,
         shared: Arc<Shared>,
         fetch: Arc<dyn Fetch>,
+        health: Arc<Health>,
     ) -> io::Result<Machine> {
         let mut machine = Machine {
             state: State::default(),
@@ -46,9 +48,10 @@ impl Machine {
             snapshots,
             shared,
             fetch,
+            health,
         };
         if let Some(found) = machine.snapshots.newest().map_err(io::Error::other)? {
-            machine.state = State::decode_snapshot(&found.snapshot).map_err(io::Error::other)?;
+            machine.state = found.snapshot.read().map_err(io::Error::other)?.1;
             machine.applied = found.meta.last_log_id;
             machine.membership = found.meta.last_membership;
             machine.publish();
@@ -114,8 +117,9 @@ impl Machine {
         Ok(())
     }
 
-    async fn install(&mut self, meta: &SnapshotMeta, bytes: Bytes) -> io::Result<()> {
-        let state = State::decode_snapshot(&bytes).map_err(io::Error::other)?;
+    async fn install(&mut self, meta: &SnapshotMeta, received: SnapshotFile) -> io::Result<()> {
+        let file = received.clone();
+        let (_, state) = on_disk(move || file.read().map_err(io::Error::other)).await?;
         for stream in STREAMS {
             let wanted = state.streams.get(&stream).copied().unwrap_or_default();
             crate::fetch::complete(&*self.fetch, &mut self.archive, stream, wanted)
@@ -123,8 +127,13 @@ impl Machine {
                 .map_err(io::Error::other)?;
         }
         self.archive.sync_handle().sync().await.map_err(io::Error::other)?;
-        let (files, stored) = (self.snapshots.clone(), meta.clone());
-        on_disk(move || files.store(&stored, &bytes).map_err(io::Error::other)).await?;
+        let (files, stored, health) = (self.snapshots.clone(), meta.clone(), Arc::clone(&self.health));
+        on_disk(move || {
+            let keep = || files.keep(&stored, &received);
+            health.persist(Part::Snapshots, keep).map_err(io::Error::other)
+        })
+        .await?;
+        self.shared.fetches(None);
         self.state = state;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
@@ -137,7 +146,7 @@ impl Machine {
 }
 
 impl RaftStateMachine<Types> for Machine {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotFile;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -174,10 +183,15 @@ impl RaftStateMachine<Types> for Machine {
             meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() },
             archive: self.archive.sync_handle(),
             files: self.snapshots.clone(),
+            health: Arc::clone(&self.health),
         }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotFile,
+    ) -> Result<(), io::Error> {
         self.install(meta, snapshot).await
     }
 
@@ -193,23 +207,25 @@ pub(crate) struct Builder {
     meta: SnapshotMeta,
     archive: ArchiveSync,
     files: SnapshotFiles,
+    health: Arc<Health>,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         // The log is purged up to a snapshot: by then the archive's records of those entries must be durable.
         self.archive.sync().await.map_err(io::Error::other)?;
         let (state, meta, files) = (self.state.clone(), self.meta.clone(), self.files.clone());
+        let health = Arc::clone(&self.health);
+        let started = Instant::now();
         let snapshot = on_disk(move || {
-            let bytes = Bytes::from(state.encode_snapshot());
-            files.store(&meta, &bytes).map_err(io::Error::other)?;
-            Ok(Snapshot { meta, snapshot: bytes })
+            health.persist(Part::Snapshots, || files.store(&meta, &state)).map_err(io::Error::other)
         })
         .await?;
+        metrics::histogram!("tandem_raft_snapshot_seconds").record(started.elapsed().as_secs_f64());
         metrics::counter!("tandem_raft_snapshots_built_total").increment(1);
-        metrics::gauge!("tandem_raft_snapshot_bytes").set(snapshot.snapshot.len() as f64);
+        metrics::gauge!("tandem_raft_snapshot_bytes").set(snapshot.snapshot.bytes as f64);
         Ok(snapshot)
     }
 }

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tandem_state::NodeId;
 
+use super::snapshot::SnapshotFile;
 use super::{Snapshot, SnapshotMeta, Types, Vote};
 use crate::peer::PeerError;
 use crate::rpc::Method;
@@ -32,7 +33,7 @@ pub(crate) struct NetworkClient {
     target: NodeId,
 }
 
-/// A piece of a snapshot. The answer to the last one is Raft's.
+/// A piece of a snapshot; an empty one asks how far the receiver is.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SnapshotPart {
     pub(crate) vote: Vote,
@@ -40,6 +41,15 @@ pub(crate) struct SnapshotPart {
     pub(crate) offset: u64,
     pub(crate) total: u64,
     pub(crate) bytes: Bytes,
+}
+
+/// What the receiver of a part says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum PartAnswer {
+    /// It has everything before this.
+    From(u64),
+    /// It had all of it, and Raft says this.
+    Installed(SnapshotResponse<Types>),
 }
 
 const PART_BYTES: usize = 1024 * 1024;
@@ -79,7 +89,7 @@ fn failed(error: PeerError) -> RPCError<Types> {
 }
 
 impl RaftNetworkV2<Types> for NetworkClient {
-    type SnapshotData = Bytes;
+    type SnapshotData = SnapshotFile;
 
     async fn append_entries(
         &mut self,
@@ -127,33 +137,55 @@ impl RaftNetworkV2<Types> for NetworkClient {
     }
 }
 
+/// Broken connections that a transfer outlives, one after the other without progress.
+const BREAKS_MAX: u32 = 20;
+const BREAK_PAUSE: Duration = Duration::from_millis(250);
+
 impl NetworkClient {
+    /// Sends from where the receiver is to the end, over as many connections as it takes.
     async fn send_snapshot(
         &self,
         vote: Vote,
         snapshot: Snapshot,
     ) -> Result<SnapshotResponse<Types>, RPCError<Types>> {
-        let total = snapshot.snapshot.len();
-        let mut offset = 0;
+        let Snapshot { meta, snapshot: file } = snapshot;
+        let (mut known, mut breaks) = (None, 0);
         loop {
-            let end = total.min(offset + PART_BYTES);
             let part = SnapshotPart {
                 vote,
-                meta: snapshot.meta.clone(),
-                offset: offset as u64,
-                total: total as u64,
-                bytes: snapshot.snapshot.slice(offset..end),
+                meta: meta.clone(),
+                offset: known.unwrap_or(0),
+                total: file.bytes,
+                bytes: match known {
+                    Some(offset) => piece(&file, offset).await?,
+                    None => Bytes::new(),
+                },
             };
-            let timeout = if end == total { INSTALL_TIMEOUT } else { PART_TIMEOUT };
-            let answer: Option<SnapshotResponse<Types>> = self.ask(Method::Snapshot, &part, timeout).await?;
-            if let Some(answer) = answer {
-                return Ok(answer);
+            let end = part.offset + part.bytes.len() as u64;
+            let timeout = if end == part.total { INSTALL_TIMEOUT } else { PART_TIMEOUT };
+            match self.ask::<_, PartAnswer>(Method::Snapshot, &part, timeout).await {
+                Ok(PartAnswer::Installed(answer)) => return Ok(answer),
+                Ok(PartAnswer::From(offset)) => {
+                    breaks = if known == Some(offset) { breaks + 1 } else { 0 };
+                    known = Some(offset);
+                }
+                Err(error) if breaks >= BREAKS_MAX => return Err(error),
+                Err(_) => {
+                    (known, breaks) = (None, breaks + 1);
+                    tokio::time::sleep(BREAK_PAUSE).await;
+                }
             }
-            if end == total {
-                let why = std::io::Error::other("the node did not install the snapshot");
+            if breaks > BREAKS_MAX {
+                let why = std::io::Error::other("the node takes no more of the snapshot");
                 return Err(NetworkError::new(&why).into());
             }
-            offset = end;
         }
     }
+}
+
+async fn piece(file: &SnapshotFile, offset: u64) -> Result<Bytes, RPCError<Types>> {
+    let file = file.clone();
+    let read = tokio::task::spawn_blocking(move || file.read_at(offset, PART_BYTES)).await;
+    let bytes = read.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+    bytes.map(Bytes::from).map_err(|e| NetworkError::new(&e).into())
 }

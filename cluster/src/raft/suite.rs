@@ -14,7 +14,9 @@ use super::machine::Machine;
 use super::snapshot::SnapshotFiles;
 use crate::archive::store::ArchiveStore;
 use crate::config::Timing;
+use crate::disk::system;
 use crate::fetch::{Fetch, Fetched};
+use crate::health::Health;
 use crate::shared::Shared;
 
 struct NoPeers;
@@ -34,11 +36,12 @@ struct Builder;
 impl StoreBuilder<Types, Log, Machine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, Log, Machine), StorageError<Types>> {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(&dir.path().join("raft"), 512).unwrap();
-        let archive = ArchiveStore::open(&dir.path().join("archive"), 4096).unwrap();
-        let snapshots = SnapshotFiles::open(&dir.path().join("snapshots")).unwrap();
+        let (disk, health) = (system(), Arc::new(Health::default()));
+        let log = Log::open(&disk, &health, &dir.path().join("raft"), 512).unwrap();
+        let archive = ArchiveStore::open(&disk, &health, &dir.path().join("archive"), 4096).unwrap();
+        let snapshots = SnapshotFiles::open(&disk, &dir.path().join("snapshots")).unwrap();
         let shared = Arc::new(Shared::new(NodeId(1), Incarnation(1), Timing::test().terms()));
-        let machine = Machine::open(archive, snapshots, shared, Arc::new(NoPeers)).unwrap();
+        let machine = Machine::open(archive, snapshots, shared, Arc::new(NoPeers), health).unwrap();
         Ok((dir, log, machine))
     }
 }

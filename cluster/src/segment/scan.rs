@@ -1,21 +1,26 @@
 //! Opening a store: which files belong to it, what they hold, and where the last one ends.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::store::{Location, Visit};
-use super::{SegmentError, frame, sync_directory};
+use super::{SegmentError, frame};
+use crate::disk::Disk;
 
 /// Bytes at the start of each file: a magic and the number of its first record.
 pub(crate) const FILE_HEADER: usize = 16;
 const FILE_MAGIC: [u8; 8] = *b"TANDEMS1";
 
 /// What a scan found of the last file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tail {
     pub(crate) next: u64,
+    /// The records below this were vouched for by a later mark.
+    pub(crate) durable: u64,
+    /// Where the others begin.
     pub(crate) offset: u64,
-    /// Bytes of a torn tail that were cut.
-    pub(crate) cut: u64,
+    /// Their frames.
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// The file that begins with record `first`.
@@ -31,62 +36,70 @@ pub(crate) fn file_header(first: u64) -> Vec<u8> {
 }
 
 /// The first record numbers of the files in `directory`, in order.
-pub(crate) fn list(directory: &Path) -> Result<Vec<u64>, SegmentError> {
-    let io = |e| SegmentError::io(directory, e);
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(io)? {
-        let name = entry.map_err(io)?.file_name();
-        let first: Option<u64> =
-            name.to_str().and_then(|n| n.strip_suffix(".seg")).and_then(|n| n.parse().ok());
-        found.extend(first);
-    }
+pub(crate) fn list(disk: &dyn Disk, directory: &Path) -> Result<Vec<u64>, SegmentError> {
+    let names = disk.names(directory).map_err(|e| SegmentError::io(directory, e))?;
+    let first = |name: &String| name.strip_suffix(".seg").and_then(|n| n.parse::<u64>().ok());
+    let mut found: Vec<u64> = names.iter().filter_map(first).collect();
     found.sort_unstable();
     Ok(found)
 }
 
-/// Scans a file that was closed in order: everything in it was acknowledged.
+/// Scans a file that another follows: its records below that one's first were acknowledged, others don't count.
 pub(crate) fn sealed(
+    disk: &dyn Disk,
     directory: &Path,
     first: u64,
     next_file: u64,
     visit: Visit<'_>,
 ) -> Result<(), SegmentError> {
     let path = file_path(directory, first);
-    let bytes = std::fs::read(&path).map_err(|e| SegmentError::io(&path, e))?;
+    let bytes = disk.read(&path).map_err(|e| SegmentError::io(&path, e))?;
     check_header(&path, &bytes, first)?;
-    let (next, offset, problem) = walk(&bytes, first, visit)?;
-    if let Some(what) = problem {
-        return Err(SegmentError::rot(&path, offset, what));
+    let walked = walk(&bytes, first, next_file, visit)?;
+    if let Some(what) = walked.problem {
+        return Err(SegmentError::rot(&path, walked.offset, what));
     }
-    if next != next_file {
-        return Err(SegmentError::rot(&path, offset, format!("records {next} to {next_file} are missing")));
+    if walked.next != next_file {
+        let what = format!("records {} to {next_file} are missing", walked.next);
+        return Err(SegmentError::rot(&path, walked.offset, what));
     }
     Ok(())
 }
 
 /// Scans the last file and cuts a torn tail. `None`: the file itself was torn while it was made, and is removed.
-pub(crate) fn last(directory: &Path, first: u64, visit: Visit<'_>) -> Result<Option<Tail>, SegmentError> {
+pub(crate) fn last(
+    disk: &dyn Disk,
+    directory: &Path,
+    first: u64,
+    visit: Visit<'_>,
+) -> Result<Option<Tail>, SegmentError> {
     let path = file_path(directory, first);
     let io = |e| SegmentError::io(&path, e);
-    let bytes = std::fs::read(&path).map_err(io)?;
+    let mut bytes = disk.read(&path).map_err(io)?;
     if bytes.len() < FILE_HEADER {
-        std::fs::remove_file(&path).map_err(io)?;
-        sync_directory(directory)?;
+        disk.remove(&path).map_err(io)?;
+        disk.sync_directory(directory).map_err(io)?;
         return Ok(None);
     }
     check_header(&path, &bytes, first)?;
-    let (next, offset, problem) = walk(&bytes, first, visit)?;
-    let mut tail = Tail { next, offset, cut: 0 };
-    let Some(what) = problem else { return Ok(Some(tail)) };
-    let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
-    if frame::greatest_mark(rest.get(1..).unwrap_or_default()).is_some_and(|mark| mark > next) {
-        return Err(SegmentError::rot(&path, offset, what));
+    let walked = walk(&bytes, first, u64::MAX, visit)?;
+    let end = usize::try_from(walked.offset).unwrap_or(bytes.len());
+    if let Some(what) = walked.problem {
+        let rest = bytes.get(end..).unwrap_or_default();
+        if frame::greatest_mark(rest.get(1..).unwrap_or_default()).is_some_and(|mark| mark > walked.next) {
+            return Err(SegmentError::rot(&path, walked.offset, what));
+        }
+        let cut = rest.len();
+        disk.open(&path)
+            .and_then(|mut file| file.truncate(walked.offset).and_then(|()| file.sync()))
+            .map_err(io)?;
+        tracing::warn!(file = %path.display(), offset = end, bytes = cut, "cut a torn tail that was never acknowledged");
     }
-    tail.cut = rest.len().try_into().unwrap_or(u64::MAX);
-    let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(io)?;
-    file.set_len(offset).and_then(|()| file.sync_all()).map_err(io)?;
-    tracing::warn!(file = %path.display(), offset, bytes = tail.cut, "cut a torn tail that was never acknowledged");
-    Ok(Some(tail))
+    bytes.truncate(end);
+    let unmarked = walked.unmarked.front().map_or(walked.offset, |(_, offset)| *offset);
+    let bytes = bytes.split_off(usize::try_from(unmarked).unwrap_or(end).min(end));
+    let durable = walked.durable.clamp(first, walked.next);
+    Ok(Some(Tail { next: walked.next, durable, offset: unmarked, bytes }))
 }
 
 fn check_header(path: &Path, bytes: &[u8], first: u64) -> Result<(), SegmentError> {
@@ -96,28 +109,52 @@ fn check_header(path: &Path, bytes: &[u8], first: u64) -> Result<(), SegmentErro
     }
 }
 
-/// Visits intact records in order. Returns the next number, where the walk ended, and what is wrong there.
-fn walk(
-    bytes: &[u8],
-    first: u64,
-    visit: Visit<'_>,
-) -> Result<(u64, u64, Option<&'static str>), SegmentError> {
-    let mut next = first;
+/// How far a file's records are intact.
+struct Walked {
+    next: u64,
+    offset: u64,
+    problem: Option<&'static str>,
+    durable: u64,
+    /// Records that no mark vouches for, and where they begin.
+    unmarked: VecDeque<(u64, u64)>,
+}
+
+impl Walked {
+    fn vouched(&mut self, durable: u64) {
+        self.durable = self.durable.max(durable);
+        while self.unmarked.front().is_some_and(|(number, _)| *number < durable) {
+            self.unmarked.pop_front();
+        }
+    }
+}
+
+/// Visits intact records below `limit` in order.
+fn walk(bytes: &[u8], first: u64, limit: u64, visit: Visit<'_>) -> Result<Walked, SegmentError> {
+    let mut walked = Walked { next: first, offset: 0, problem: None, durable: 0, unmarked: VecDeque::new() };
     let mut at = FILE_HEADER;
     loop {
-        let offset = u64::try_from(at).unwrap_or(u64::MAX);
+        walked.offset = u64::try_from(at).unwrap_or(u64::MAX);
         let rest = bytes.get(at..).unwrap_or_default();
-        if rest.is_empty() {
-            return Ok((next, offset, None));
+        if rest.is_empty() || walked.next >= limit {
+            return Ok(walked);
         }
         let found = match frame::read(rest) {
-            Ok(found) if found.number == next => found,
-            Ok(_) => return Ok((next, offset, Some("the record has another's number"))),
-            Err(what) => return Ok((next, offset, Some(what))),
+            Ok(found) if found.number == walked.next => found,
+            Ok(_) => {
+                walked.problem = Some("the record has another's number");
+                return Ok(walked);
+            }
+            Err(what) => {
+                walked.problem = Some(what);
+                return Ok(walked);
+            }
         };
+        walked.vouched(found.durable);
         if let Some(payload) = found.payload {
-            visit(next, Location { segment: first, offset, size: found.size as u64 }, payload)?;
-            next += 1;
+            let location = Location { segment: first, offset: walked.offset, size: found.size as u64 };
+            visit(walked.next, location, payload)?;
+            walked.unmarked.push_back((walked.next, walked.offset));
+            walked.next += 1;
         }
         at += found.size;
     }

@@ -1,15 +1,13 @@
 //! The store itself: one writer, no thread of its own; callers decide when to write and when to sync.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{SegmentError, frame, scan, sync_directory};
+use super::reader::{Files, Reader};
+use super::{SegmentError, frame, scan};
+use crate::disk::{Disk, DiskFile, put_in_place};
 
 /// Called for each record that a scan passes: its number, its place, its payload.
 pub type Visit<'a> = &'a mut dyn FnMut(u64, Location, &[u8]) -> Result<(), SegmentError>;
@@ -25,17 +23,46 @@ pub struct Location {
     pub size: u64,
 }
 
+/// Records that went to another file, because a sync of theirs failed: where they were, and where they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// The first of them.
+    pub(crate) number: u64,
+    from: (u64, u64),
+    to: (u64, u64),
+}
+
+impl Moved {
+    /// Where a record stands now.
+    pub(crate) fn follow(&self, location: Location) -> Location {
+        let ((from, begin), (to, begins)) = (self.from, self.to);
+        if location.segment != from || location.offset < begin {
+            return location;
+        }
+        Location { segment: to, offset: location.offset - begin + begins, size: location.size }
+    }
+}
+
 /// A store open for appending. Reading needs a [`Reader`], which other threads may have.
+///
+/// What is not synced yet is kept in memory, so a write that fails can be tried again, and a sync that fails is
+/// followed by a new file ([`Segments::take_moved`]). Callers try again, or give up.
 #[derive(Debug)]
 pub struct Segments {
+    disk: Arc<dyn Disk>,
     directory: PathBuf,
     segment_bytes: u64,
     /// First records of all files, the last of which is written to.
     firsts: Vec<u64>,
-    file: File,
-    /// The file's length with everything in `buffer`.
-    offset: u64,
-    buffer: Vec<u8>,
+    file: Box<dyn DiskFile>,
+    /// Frames that are not synced; where they begin in the file; how many bytes of them the kernel has.
+    pending: Vec<u8>,
+    pending_at: u64,
+    written: usize,
+    /// A sync of the file failed.
+    suspect: bool,
+    moved: Vec<Moved>,
+    files: Files,
     next: u64,
     durable: u64,
     marked: u64,
@@ -44,61 +71,57 @@ pub struct Segments {
 impl Segments {
     /// Opens or makes the store in `directory`. With `all`, every record is visited and checked, else those of the last
     /// file; earlier files are then checked as they are read.
-    pub fn open(
+    pub(crate) fn open(
+        disk: &Arc<dyn Disk>,
         directory: &Path,
         segment_bytes: u64,
         all: bool,
         visit: Visit<'_>,
     ) -> Result<Segments, SegmentError> {
-        std::fs::create_dir_all(directory).map_err(|e| SegmentError::io(directory, e))?;
-        let mut firsts = scan::list(directory)?;
+        let made = disk.make_directory(directory);
+        made.map_err(|e| SegmentError::io(directory, e))?;
+        let mut firsts = scan::list(&**disk, directory)?;
         if all {
             for (first, next) in firsts.iter().zip(firsts.iter().skip(1)) {
                 // A last file that was torn while it was made still tells where the one before it ended.
-                scan::sealed(directory, *first, *next, visit)?;
+                scan::sealed(&**disk, directory, *first, *next, visit)?;
             }
         }
-        let mut tail = None;
-        if let Some(first) = firsts.last().copied() {
-            tail = scan::last(directory, first, visit)?;
-            if tail.is_none() {
-                firsts.pop();
-                let next = first;
-                let file = create_file(directory, next)?;
-                firsts.push(next);
-                return Ok(Segments::at(
-                    directory,
-                    segment_bytes,
-                    firsts,
-                    file,
-                    scan::FILE_HEADER as u64,
-                    next,
-                ));
-            }
-        }
-        let Some((tail, first)) = tail.zip(firsts.last().copied()) else {
-            let file = create_file(directory, 0)?;
-            return Ok(Segments::at(directory, segment_bytes, vec![0], file, scan::FILE_HEADER as u64, 0));
+        let newest = firsts.last().copied();
+        let tail = match newest {
+            Some(first) => scan::last(&**disk, directory, first, visit)?,
+            None => None,
         };
-        let path = scan::file_path(directory, first);
-        let file = File::options().append(true).open(&path).map_err(|e| SegmentError::io(&path, e))?;
-        // What a crash left in the page cache counts as durable only once it is synced.
-        file.sync_all().map_err(|e| SegmentError::io(&path, e))?;
-        Ok(Segments::at(directory, segment_bytes, firsts, file, tail.offset, tail.next))
-    }
-
-    fn at(dir: &Path, segment_bytes: u64, firsts: Vec<u64>, file: File, offset: u64, next: u64) -> Segments {
-        Segments {
-            directory: dir.to_owned(),
+        let (file, tail) = match tail {
+            Some(tail) => (open_file(&**disk, directory, newest.unwrap_or_default())?, tail),
+            None => {
+                let next = newest.unwrap_or_default();
+                let file = create_file(&**disk, directory, next)?;
+                if newest.is_none() {
+                    firsts.push(next);
+                }
+                let offset = scan::FILE_HEADER as u64;
+                (file, scan::Tail { next, durable: next, offset, bytes: Vec::new() })
+            }
+        };
+        let mut store = Segments {
+            disk: Arc::clone(disk),
+            directory: directory.to_owned(),
             segment_bytes,
             firsts,
             file,
-            offset,
-            buffer: Vec::new(),
-            next,
-            durable: next,
+            pending: tail.bytes,
+            pending_at: tail.offset,
+            written: 0,
+            suspect: false,
+            moved: Vec::new(),
+            files: Files::default(),
+            next: tail.next,
+            durable: tail.durable,
             marked: 0,
-        }
+        };
+        store.sync()?;
+        Ok(store)
     }
 
     /// The number of the next record.
@@ -118,29 +141,48 @@ impl Segments {
 
     /// The file being written is long enough: [`Segments::roll`] is due.
     pub fn full(&self) -> bool {
-        self.offset >= self.segment_bytes && self.firsts.last().is_some_and(|first| *first < self.next)
+        self.offset() >= self.segment_bytes && self.firsts.last().is_some_and(|first| *first < self.next)
     }
 
-    /// Adds a record to the buffer; [`Segments::write`] hands it to the kernel.
+    /// About how many bytes its files hold.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segment_bytes
+            .saturating_mul(self.firsts.len().saturating_sub(1) as u64)
+            .saturating_add(self.offset())
+    }
+
+    /// Bytes that no sync has seen.
+    pub(crate) fn unsynced(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The file's length with everything that is pending.
+    fn offset(&self) -> u64 {
+        self.pending_at + self.pending.len() as u64
+    }
+
+    /// Takes a record; [`Segments::write`] hands it to the kernel.
     pub fn append(&mut self, payload: &[u8]) -> Result<Location, SegmentError> {
         if payload.len() > frame::PAYLOAD_MAX {
             return Err(SegmentError::Stopped("a record is too long".into()));
         }
-        let segment = self.firsts.last().copied().unwrap_or_default();
         let size = (frame::HEADER + payload.len()) as u64;
-        let location = Location { segment, offset: self.offset, size };
-        frame::put_record(&mut self.buffer, self.next, self.durable, payload);
+        let location = Location { segment: self.segment(), offset: self.offset(), size };
+        frame::put_record(&mut self.pending, self.next, self.durable, payload);
         self.next += 1;
-        self.offset += size;
         Ok(location)
     }
 
-    /// Hands the buffer to the kernel.
+    /// Hands everything to the kernel.
     pub fn write(&mut self) -> Result<(), SegmentError> {
-        if !self.buffer.is_empty() {
-            self.file.write_all(&self.buffer).map_err(|e| SegmentError::io(&self.path(), e))?;
-            self.buffer.clear();
-            self.buffer.shrink_to(1024 * 1024);
+        if self.suspect {
+            self.begin_anew()?;
+        }
+        let rest = self.pending.get(self.written..).unwrap_or_default();
+        if !rest.is_empty() {
+            let at = self.pending_at + self.written as u64;
+            self.file.write_at(at, rest).map_err(|e| SegmentError::io(&self.path(), e))?;
+            self.written = self.pending.len();
         }
         Ok(())
     }
@@ -149,17 +191,23 @@ impl Segments {
     pub fn sync(&mut self) -> Result<(), SegmentError> {
         self.write()?;
         if self.durable < self.next {
-            self.file.sync_data().map_err(|e| SegmentError::io(&self.path(), e))?;
+            if let Err(error) = self.file.sync() {
+                self.suspect = true;
+                return Err(SegmentError::io(&self.path(), error));
+            }
             self.durable = self.next;
+            self.pending_at = self.offset();
+            self.pending.clear();
+            self.pending.shrink_to(1024 * 1024);
+            self.written = 0;
         }
         Ok(())
     }
 
     /// Leaves a durable mark, so that rot in the last records can be told from a torn tail. Not synced.
     pub fn mark(&mut self) -> Result<(), SegmentError> {
-        if self.marked < self.durable && self.buffer.is_empty() {
-            frame::put_mark(&mut self.buffer, self.next, self.durable);
-            self.offset += frame::HEADER as u64;
+        if self.marked < self.durable && self.durable == self.next {
+            frame::put_mark(&mut self.pending, self.next, self.durable);
             self.marked = self.durable;
             self.write()?;
         }
@@ -169,10 +217,33 @@ impl Segments {
     /// Closes the file (durable) and begins the next.
     pub fn roll(&mut self) -> Result<(), SegmentError> {
         self.sync()?;
-        self.file = create_file(&self.directory, self.next)?;
+        self.file = create_file(&*self.disk, &self.directory, self.next)?;
         self.firsts.push(self.next);
-        self.offset = scan::FILE_HEADER as u64;
+        self.pending.clear();
+        self.pending_at = scan::FILE_HEADER as u64;
+        self.written = 0;
         Ok(())
+    }
+
+    /// Writes what is not durable to a new file, which takes the place of the old one's end.
+    fn begin_anew(&mut self) -> Result<(), SegmentError> {
+        let (old, number) = (self.segment(), self.durable);
+        self.file = create_file(&*self.disk, &self.directory, number)?;
+        let begins = scan::FILE_HEADER as u64;
+        self.moved.push(Moved { number, from: (old, self.pending_at), to: (number, begins) });
+        if old != number {
+            self.firsts.push(number);
+        }
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        self.pending_at = begins;
+        self.written = 0;
+        self.suspect = false;
+        Ok(())
+    }
+
+    /// Which records went elsewhere since the last call, in the order in which they did.
+    pub(crate) fn take_moved(&mut self) -> Vec<Moved> {
+        std::mem::take(&mut self.moved)
     }
 
     /// Removes the files all of whose records are below `number`; never the one being written.
@@ -181,10 +252,13 @@ impl Segments {
         while self.firsts.get(1).is_some_and(|second| *second <= number) {
             let first = self.firsts.remove(0);
             let path = scan::file_path(&self.directory, first);
-            std::fs::remove_file(&path).map_err(|e| SegmentError::io(&path, e))?;
+            self.disk.remove(&path).map_err(|e| SegmentError::io(&path, e))?;
             removed = true;
         }
-        if removed { sync_directory(&self.directory) } else { Ok(()) }
+        if !removed {
+            return Ok(());
+        }
+        self.disk.sync_directory(&self.directory).map_err(|e| SegmentError::io(&self.directory, e))
     }
 
     /// Visits the records from `from` on in the files' order. Needs [`Segments::write`] before it.
@@ -192,7 +266,7 @@ impl Segments {
         let ends = self.firsts.iter().skip(1).copied().chain([self.next]);
         for (first, end) in self.firsts.iter().copied().zip(ends) {
             if end > from {
-                scan::sealed(&self.directory, first, end, &mut |number, location, payload| {
+                scan::sealed(&*self.disk, &self.directory, first, end, &mut |number, location, payload| {
                     if number < from { Ok(()) } else { visit(number, location, payload) }
                 })?;
             }
@@ -202,11 +276,15 @@ impl Segments {
 
     /// A reader of this store.
     pub fn reader(&self) -> Reader {
-        Reader { directory: self.directory.clone(), files: Arc::default() }
+        Reader::new(&self.disk, &self.directory, &self.files)
+    }
+
+    fn segment(&self) -> u64 {
+        self.firsts.last().copied().unwrap_or_default()
     }
 
     fn path(&self) -> PathBuf {
-        scan::file_path(&self.directory, self.firsts.last().copied().unwrap_or_default())
+        scan::file_path(&self.directory, self.segment())
     }
 }
 
@@ -216,59 +294,23 @@ impl Drop for Segments {
     }
 }
 
-fn create_file(directory: &Path, first: u64) -> Result<File, SegmentError> {
+fn open_file(disk: &dyn Disk, directory: &Path, first: u64) -> Result<Box<dyn DiskFile>, SegmentError> {
     let path = scan::file_path(directory, first);
+    disk.open(&path).map_err(|e| SegmentError::io(&path, e))
+}
+
+/// A file that is whole when it has its name.
+fn create_file(disk: &dyn Disk, directory: &Path, first: u64) -> Result<Box<dyn DiskFile>, SegmentError> {
+    let path = scan::file_path(directory, first);
+    let beside = path.with_extension("new");
     let make = || {
-        let mut file = File::options().append(true).create_new(true).open(&path)?;
-        file.write_all(&scan::file_header(first))?;
-        file.sync_all()?;
+        let mut file = disk.create(&beside)?;
+        file.write_at(0, &scan::file_header(first))?;
+        file.sync()?;
+        put_in_place(disk, &beside, &path)?;
         Ok(file)
     };
-    let file = make().map_err(|e| SegmentError::io(&path, e))?;
-    sync_directory(directory)?;
-    Ok(file)
-}
-
-/// Reads single records by their place.
-#[derive(Debug, Clone)]
-pub struct Reader {
-    directory: PathBuf,
-    files: Arc<Mutex<BTreeMap<u64, Arc<File>>>>,
-}
-
-/// Open files that a reader keeps.
-const FILES_MAX: usize = 32;
-
-impl Reader {
-    /// The payload of the record at `location`, which was written.
-    pub fn read(&self, location: Location) -> Result<Vec<u8>, SegmentError> {
-        let path = scan::file_path(&self.directory, location.segment);
-        let io = |e| SegmentError::io(&path, e);
-        let size = usize::try_from(location.size)
-            .ok()
-            .filter(|size| *size <= frame::PAYLOAD_MAX + frame::HEADER)
-            .ok_or_else(|| SegmentError::rot(&path, location.offset, "its length is impossible"))?;
-        let mut bytes = vec![0; size];
-        self.file(location.segment, &path)?.read_exact_at(&mut bytes, location.offset).map_err(io)?;
-        match frame::read(&bytes) {
-            Ok(found) if found.size == size && found.payload.is_some() => Ok(bytes.split_off(frame::HEADER)),
-            Ok(_) => Err(SegmentError::rot(&path, location.offset, "another record is here")),
-            Err(what) => Err(SegmentError::rot(&path, location.offset, what)),
-        }
-    }
-
-    fn file(&self, segment: u64, path: &Path) -> Result<Arc<File>, SegmentError> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = files.get(&segment) {
-            return Ok(Arc::clone(file));
-        }
-        let file = Arc::new(File::open(path).map_err(|e| SegmentError::io(path, e))?);
-        if files.len() >= FILES_MAX {
-            files.pop_first();
-        }
-        files.insert(segment, Arc::clone(&file));
-        Ok(file)
-    }
+    make().map_err(|e| SegmentError::io(&path, e))
 }
 
 #[cfg(test)]

@@ -222,6 +222,15 @@ impl World {
         path.display().to_string()
     }
 
+    /// A node's oldest file of events; it has another one too.
+    pub(crate) fn old_events(&self, at: usize) -> std::path::PathBuf {
+        let files = std::fs::read_dir(self.dirs[at].path().join("data/archive/events")).unwrap();
+        let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        paths.sort();
+        assert!(paths.len() > 1, "more than one file");
+        paths.swap_remove(0)
+    }
+
     /// All nodes have applied what any has.
     pub(crate) async fn settle(&self) {
         let position = self.nodes.iter().flatten().map(Cluster::applied).max().unwrap();
