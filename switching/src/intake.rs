@@ -36,8 +36,11 @@ impl Default for Bounds {
     }
 }
 
-/// The rate is measured over so long: commits come in groups, so a shorter look would see all or nothing.
+/// The rate is measured over so long,
 const WINDOW_MS: u64 = 1_000;
+/// or over this when half as many are through as may be in flight: commits come in groups, so a look at fewer would see
+/// all or nothing.
+const WINDOW_MIN_MS: u64 = 100;
 /// So long after the last refusal the log still counts as short.
 const SHORT_MS: u64 = 1_000;
 /// The lowest rate that is believed: a log that stands still is no reason to send phones away for a day.
@@ -153,7 +156,7 @@ impl Intake {
         let window = self.window.map(|window| Window { done: window.done + 1, ..window });
         let length_ms = window.map_or(0, |window| now_ms.saturating_sub(window.since_ms));
         self.window = match window {
-            Some(window) if length_ms >= WINDOW_MS || (!busy && 2 * length_ms >= WINDOW_MS) => {
+            Some(window) if self.is_enough(window.done, length_ms) => {
                 self.measured(window.done, length_ms);
                 None
             }
@@ -164,6 +167,11 @@ impl Intake {
         } else if self.window.is_none() {
             self.window = Some(Window { since_ms: now_ms, done: 0 });
         }
+    }
+
+    fn is_enough(&self, done: u64, length_ms: u64) -> bool {
+        let many = usize::try_from(done).unwrap_or(usize::MAX) >= self.bounds.in_flight_max / 2;
+        length_ms >= WINDOW_MS || (many && length_ms >= WINDOW_MIN_MS)
     }
 
     fn measured(&mut self, done: u64, length_ms: u64) {
@@ -271,11 +279,11 @@ mod tests {
             assert_eq!(intake.take(500 + at * 5, 0), Verdict::Taken);
         }
         assert_eq!(intake.rate(), 200, "one in 5 ms");
-        for at in 0..=200 {
+        for at in 0..200 {
             intake.done(1_505 + at * 10);
             assert_eq!(intake.take(1_505 + at * 10, 0), Verdict::Taken);
         }
-        assert_eq!(intake.rate(), 125, "halfway to 100 with each second, after a window of both");
+        assert_eq!(intake.rate(), 100, "one in 10 ms, for two seconds");
     }
 
     #[test]
@@ -289,7 +297,7 @@ mod tests {
         }
         assert!((140..=180).contains(&intake.rate()), "thirty in 200 ms, seen {}", intake.rate());
         let busy = intake.rate();
-        (0..3).for_each(|_| intake.done(2_100));
+        (0..3).for_each(|_| intake.done(2_010));
         for at in 1..100 {
             assert_eq!(intake.take(3_000 + at * 200, 0), Verdict::Taken);
             intake.done(3_000 + at * 200);
