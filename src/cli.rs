@@ -76,6 +76,27 @@ pub(crate) enum Command {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Write the whole cluster's state and archive into a file, sealed by a passphrase (TANDEM_PASSPHRASE), while it runs
+    #[command(after_help = "Example:\n  TANDEM_PASSPHRASE=... tandem backup /mnt/backup/tandem-2026-11-25")]
+    Backup {
+        /// The file; it must not be there yet
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Make a new cluster's first node out of a backup, offline; prints the new cluster's id
+    #[command(
+        after_help = "Example:\n  TANDEM_PASSPHRASE=... tandem restore /mnt/backup/tandem-2026-11-25 --config /etc/tandem/tandem.toml"
+    )]
+    Restore {
+        /// What `tandem backup` wrote
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The node's config; its data directory must be empty
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Bring over the CDRs that a lost node's data directory has and the cluster has not
     #[command(after_help = "Example, after `cluster force-quorum`:\n  tandem salvage /mnt/n1/var/lib/tandem")]
     Salvage {

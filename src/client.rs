@@ -1,5 +1,6 @@
 //! The HTTP API as a client sees it.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::failure::{refused, usage};
 const TIMEOUT: Duration = Duration::from_secs(40);
 /// A connection must stand within this.
 const CONNECT: Duration = Duration::from_secs(3);
+/// A whole file must come within this.
+const FETCH: Duration = Duration::from_secs(24 * 3600);
 /// Items fetched at once.
 const PAGE: usize = 1000;
 
@@ -69,6 +72,23 @@ impl Client {
     ) -> anyhow::Result<T> {
         let response = self.send(Method::POST, path, |request| request.query(query).json(body)).await?;
         response.json().await.with_context(|| format!("the answer to {path} can't be read"))
+    }
+
+    /// Has something made and writes it as it comes; gives how many bytes there were. It may take as long as it takes.
+    pub(crate) async fn fetch(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        to: &mut impl Write,
+    ) -> anyhow::Result<u64> {
+        let endless = |request: RequestBuilder| request.timeout(FETCH).json(body);
+        let mut response = self.send(Method::POST, path, endless).await?;
+        let mut bytes = 0;
+        while let Some(piece) = response.chunk().await.context("the node broke off")? {
+            to.write_all(&piece)?;
+            bytes += piece.len() as u64;
+        }
+        Ok(bytes)
     }
 
     /// Has something done that has no answer but that it is done.

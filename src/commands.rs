@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod backup;
 mod calls;
 mod cdrs;
 mod cluster;
@@ -42,6 +43,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Cdrs(args) => with(&args.remote, |client| cdrs::list(client, &args)),
         Command::Token(command) => run_token(command),
+        Command::Backup { file, remote } => with(&remote, |client| backup::backup(client, file)),
+        Command::Restore { file, config } => wait(backup::restore(&file, &config)),
         Command::Salvage { data, remote } => {
             with(&remote, |client| salvage::run(client, data, remote.format()))
         }

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use crate::api::Api;
 use crate::problem::Problem;
 use crate::routes::{
-    audit, calls, cdrs, cluster, config, events, extensions, health, members, numbers, registrations,
+    audit, backup, calls, cdrs, cluster, config, events, extensions, health, members, numbers, registrations,
     salvage, tenants, tokens,
 };
 
@@ -51,6 +51,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(cluster::hash))
         .routes(routes!(cluster::checkup))
         .routes(routes!(salvage::salvage))
+        .routes(routes!(backup::backup))
         .routes(routes!(cluster::invite))
         .routes(routes!(cluster::rotate_key))
         .routes(routes!(members::remove))

@@ -1,6 +1,7 @@
 //! One file per resource: handlers and their OpenAPI description.
 
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod calls;
 pub(crate) mod cdrs;
 pub(crate) mod cluster;

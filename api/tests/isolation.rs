@@ -77,6 +77,8 @@ fn body_for(path: &str) -> Value {
         "/v1/tenants/{tenant}/extensions/{number}" => json!({"password": "stolen"}),
         "/v1/tenants/{tenant}/numbers/{number}" => json!({"to": {"extension": "101"}}),
         "/v1/config" => json!({"tenants": []}),
+        "/v1/cluster/salvage" => json!({"cdrs": []}),
+        "/v1/cluster/backup" => json!({"passphrase": "open sesame, please"}),
         _ => json!({}),
     }
 }

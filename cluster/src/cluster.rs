@@ -13,6 +13,7 @@ use tandem_state::{
 };
 
 use crate::archive::Archive;
+use crate::backup::{BackupError, BackupHead};
 use crate::checkup::Finding;
 use crate::clock::wall_s;
 use crate::config::NodeConfig;
@@ -289,6 +290,11 @@ impl Cluster {
     /// The cluster as this node sees it; answers without a quorum too.
     pub async fn status(&self) -> Status {
         self.node().status().await
+    }
+
+    /// Writes a backup of state and archive, sealed by a passphrase. Blocks: for a thread that may.
+    pub fn backup(&self, passphrase: &str, to: impl std::io::Write) -> Result<BackupHead, BackupError> {
+        self.node().backup(passphrase, to)
     }
 
     /// What this node finds when it looks at itself and its peers; answers without a quorum too.

@@ -9,6 +9,7 @@
 mod abdicate;
 mod acquaintances;
 pub mod archive;
+mod backup;
 mod checkup;
 mod clock;
 mod cluster;
@@ -49,6 +50,7 @@ mod survey;
 mod tls;
 
 pub use archive::Archive;
+pub use backup::{BackupError, BackupHead, RestoreError, restore};
 pub use checkup::{Finding, Level};
 pub use cluster::{
     Cluster, Committed, HashError, InviteError, MemberError, ProposeError, ReadError, RotateError, StartError,

@@ -11,7 +11,7 @@ use crate::clock::wall_s;
 use crate::config::CERTIFICATE;
 use crate::identity::{self, Copies, Identity};
 use crate::invitation::JoinToken;
-use crate::rpc::handshake::{Client, Grant, HandshakeError, Start, random};
+use crate::rpc::handshake::{Client, Grant, HandshakeError, Key, Start, random};
 use crate::secrets::Held;
 use crate::segment::SegmentError;
 use crate::tls::{Authority, CertificateError, Request, connect_pinned};
@@ -89,7 +89,15 @@ fn also_late(late: bool) -> &'static str {
 
 /// Prepares `data` as the first node of a new cluster, offline. Its name, site and addresses are given at its start.
 pub fn init(data: &Path) -> Result<Initialised, InitError> {
+    init_with(data, Vec::new())
+}
+
+/// [`init`] with the cluster keys of another cluster, oldest first; a new one is drawn if there are none.
+pub(crate) fn init_with(data: &Path, mut keys: Vec<Key>) -> Result<Initialised, InitError> {
     check_empty(data)?;
+    if keys.is_empty() {
+        keys.push(random_bytes(data)?);
+    }
     let cluster = ClusterId(number(&random_bytes(data)?));
     let node = node_id(&random_bytes(data)?);
     let authority = Authority::make(cluster)?;
@@ -97,7 +105,7 @@ pub fn init(data: &Path) -> Result<Initialised, InitError> {
     let until_s = wall_s().saturating_add(CERTIFICATE.as_secs());
     let certificate = authority.issue(cluster, node, &request.der, until_s)?;
     let certificate = request.with(certificate, until_s)?;
-    let held = Held { keys: vec![random_bytes(data)?], authority, certificate };
+    let held = Held { keys, authority, certificate };
     held.store(data).map_err(|e| refused(data, e))?;
     let identity =
         Identity { cluster, generation: 1, node, role: Role::Full, first: true, members: Vec::new() };
@@ -156,6 +164,18 @@ async fn ask(address: &str, token: &JoinToken, node: NodeId, request: &Request) 
         Ok(Err(HandshakeError::Refused(why))) => Err(JoinError::Refused(why.to_string())),
         Ok(Err(other)) => Err(unreachable(other.to_string())),
         Err(_) => Err(unreachable("no answer in time".into())),
+    }
+}
+
+/// Takes away what a preparation made that came to nothing.
+pub(crate) fn undo(data: &Path) {
+    for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "something of the failed preparation is left");
+        }
     }
 }
 

@@ -151,14 +151,16 @@ impl Exchange {
         act: impl FnOnce(&mut Phone, &mut Random) -> Vec<Next>,
     ) {
         let Some(phone) = self.phones.get_mut(&leg) else { return };
-        for next in act(phone, random) {
+        let acts = act(phone, random);
+        let cseq = phone.rung_cseq();
+        for next in acts {
             let (wait, event) = match next {
                 Next::Respond(wait, message) => (wait, to_call(Input::Response { leg, message })),
                 Next::Acknowledge(wait, message) => (wait, to_call(Input::Acknowledged { leg, message })),
                 Next::Ask(wait, message) => (wait, self.request(leg, message)),
                 Next::Wake(wait) => (wait, Event::Wake(leg)),
                 Next::Silent(wait) => {
-                    (wait, to_call(Input::Unanswered { leg, method: Method::Invite, cseq: 0 }))
+                    (wait, to_call(Input::Unanswered { leg, method: Method::Invite, cseq }))
                 }
             };
             self.put(at + wait, event);

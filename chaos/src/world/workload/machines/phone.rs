@@ -115,6 +115,11 @@ impl Phone {
         next
     }
 
+    /// The number of the INVITE that it was rung by.
+    pub(super) fn rung_cseq(&self) -> u32 {
+        self.invite.as_ref().map_or(0, |invite| invite.cseq().number)
+    }
+
     fn final_response(&mut self, status: u16, random: &mut Random) -> Option<Next> {
         let invite = self.invite.clone()?;
         self.state = State::Over;
