@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use openraft::ChangeMembers;
-use tandem_state::Role;
+use tandem_state::{Command, Principal, Role};
 use tempfile::TempDir;
 
 use crate::config::{NodeConfig, Timing};
@@ -59,6 +59,9 @@ async fn a_change_of_voters_that_was_left_half_done_is_finished() {
     let both = BTreeSet::from([first.node_id().0, second.node_id().0]);
     until("two voters", || voters(&first) == [both.clone()]).await;
     first.transfer_leader(first.node_id()).await.unwrap();
+    // What is committed after it, too: that change of voters is over.
+    let tick = first.propose(Principal::Node(first.node_id()), None, Command::Tick).await;
+    assert!(tick.unwrap().outcome.is_ok());
     let leaving = BTreeSet::from([second.node_id().0]);
     // While the second is away, the first step stays uncommitted.
     second.shutdown().await;
