@@ -77,8 +77,9 @@ impl World {
         let deadline = Instant::now() + WAIT;
         loop {
             let status = world.node(0).status().await;
-            let ready =
-                status.quorum && status.nodes.iter().all(|n| n.state == tandem_cluster::MemberState::Up);
+            let ready = status.quorum && status.nodes.iter().all(|n| n.state == tandem_cluster::MemberState::Up)
+                // Not while voters change: then both sets must stand.
+                && (count < 3 || status.survives.any_one_node);
             if ready && status.nodes.len() == count {
                 return world;
             }
