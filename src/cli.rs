@@ -146,6 +146,19 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Print a join token for a node of this name, after looking that the name is free
+    #[command(
+        after_help = "Example:\n  TOKEN=$(tandem cluster add n4)    # and `tandem cluster join $TOKEN --config FILE` on n4's machine"
+    )]
+    Add {
+        /// The name that it will have, as its config says
+        node: String,
+        /// What the new node does
+        #[arg(long, value_enum, default_value_t = RoleArg::Full)]
+        role: RoleArg,
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Prepare the data directory of one more node: it trusts the cluster by the token, and gets its certificate
     #[command(after_help = "Example:\n  tandem cluster join TOKEN --config /etc/tandem/tandem.toml")]
     Join {

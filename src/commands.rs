@@ -57,7 +57,10 @@ fn run_cluster(command: ClusterCommand) -> anyhow::Result<()> {
         ClusterCommand::Init { config, output } => cluster::init(&config, output),
         ClusterCommand::Join { token, config, output } => wait(cluster::join(&token, &config, output)),
         ClusterCommand::Invite { role, remote } => {
-            with(&remote, |client| cluster::invite(client, role, remote.format()))
+            with(&remote, |client| cluster::invite(client, None, role, remote.format()))
+        }
+        ClusterCommand::Add { node, role, remote } => {
+            with(&remote, |client| cluster::invite(client, Some(node), role, remote.format()))
         }
         ClusterCommand::Status { watch, remote } => {
             with(&remote, |client| cluster::status(client, watch, remote.format()))

@@ -31,7 +31,13 @@ fn config_of(demo: &Demo, number: u8) -> PathBuf {
 /// A machine like n3 with an empty data directory, prepared by `cluster join`; started by `Demo::restart(4)`.
 fn new_machine(demo: &Demo) {
     let path = config_of(demo, 4);
-    let (code, token, error) = demo.cli(1, &["cluster", "invite"]);
+    let (code, _, error) = demo.cli(1, &["cluster", "add", "n2"]);
+    assert!(code == 1 && error.contains("a node n2 is there already"), "{error}");
+    let (_, astray, _) = demo.cli(1, &["cluster", "add", "n7"]);
+    let (code, _, error) =
+        demo.cli(1, &["cluster", "join", astray.trim(), "--config", &path.to_string_lossy()]);
+    assert!(code == 1 && error.contains("this token is for a node named n7"), "{error}");
+    let (code, token, error) = demo.cli(1, &["cluster", "add", "n4"]);
     assert_eq!(code, 0, "{error}");
     let (code, _, error) =
         demo.cli(1, &["cluster", "join", token.trim(), "--config", &path.to_string_lossy()]);

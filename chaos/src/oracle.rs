@@ -51,24 +51,31 @@ pub enum Verdict {
 /// Steps of one search.
 const STEPS_MAX: usize = 5_000_000;
 
-/// Looks for an order of the operations on one key.
+/// Looks for an order of the operations on one key. They may come in any order; each must be answered after it was called.
 pub fn check<M: Model>(history: &[Operation<M::Op, M::Said>]) -> Verdict {
-    let mut search = Search::<M> { history, tried: BTreeSet::new(), path: vec![] };
-    search.run()
+    let mut history: Vec<_> = history.iter().collect();
+    history.sort_by_key(|operation| operation.called);
+    Search::<M> { history, tried: BTreeSet::new(), path: vec![] }.run()
 }
 
 /// Which operations are in the order so far: a bit each.
 type Done = Vec<u64>;
 
-/// One place in the order: what was done before it, in which state, and which operation was tried last.
+/// One place in the order.
 struct Place<S> {
+    /// What was done before it.
     done: Done,
+    /// The state that this came to.
     state: S,
+    /// The operation to be tried next.
     next: usize,
+    /// The earliest answer of all that are not done: what was called after it can't come next. `None`: all are done.
+    limit: Option<u64>,
 }
 
 struct Search<'a, M: Model> {
-    history: &'a [Operation<M::Op, M::Said>],
+    /// By the time of their calls.
+    history: Vec<&'a Operation<M::Op, M::Said>>,
     tried: BTreeSet<(Done, M::State)>,
     path: Vec<Place<M::State>>,
 }
@@ -76,34 +83,41 @@ struct Search<'a, M: Model> {
 impl<M: Model> Search<'_, M> {
     fn run(&mut self) -> Verdict {
         let nothing = vec![0; self.history.len().div_ceil(64)];
-        self.path.push(Place { done: nothing, state: M::State::default(), next: 0 });
+        self.path.push(self.place(nothing, M::State::default()));
         for _ in 0..STEPS_MAX {
             let Some(place) = self.path.last_mut() else { return Verdict::Not };
+            let Some(limit) = place.limit else { return Verdict::Linearizable };
             let at = place.next;
             place.next += 1;
-            if all_answered_are_in(self.history, &place.done) {
-                return Verdict::Linearizable;
-            }
-            if at >= self.history.len() {
+            let Some(operation) = self.history.get(at).filter(|operation| operation.called <= limit) else {
                 self.path.pop();
-            } else if let Some(next) = followed_by::<M>(self.history, place, at)
-                && self.tried.insert((next.done.clone(), next.state.clone()))
+                continue;
+            };
+            if let Some((done, state)) = followed_by::<M>(operation, at, place)
+                && self.tried.insert((done.clone(), state.clone()))
             {
+                let next = self.place(done, state);
                 self.path.push(next);
             }
         }
         Verdict::Open
     }
+
+    fn place(&self, done: Done, state: M::State) -> Place<M::State> {
+        let open = || self.history.iter().enumerate().filter(|(at, _)| !is_in(&done, *at));
+        let limit = open().filter_map(|(_, operation)| operation.answered.as_ref()).map(|(at, _)| *at).min();
+        let next = open().map(|(at, _)| at).next().unwrap_or(self.history.len());
+        Place { done, state, next, limit }
+    }
 }
 
-/// The place after operation `at`, if it may come next and its answer fits.
+/// What comes of an operation at a place, if it is not done yet and its answer fits.
 fn followed_by<M: Model>(
-    history: &[Operation<M::Op, M::Said>],
-    place: &Place<M::State>,
+    operation: &Operation<M::Op, M::Said>,
     at: usize,
-) -> Option<Place<M::State>> {
-    let operation = history.get(at)?;
-    if is_in(&place.done, at) || operation.called > first_answer(history, &place.done) {
+    place: &Place<M::State>,
+) -> Option<(Done, M::State)> {
+    if is_in(&place.done, at) {
         return None;
     }
     let (state, said) = M::step(&place.state, &operation.op);
@@ -114,21 +128,11 @@ fn followed_by<M: Model>(
     if let Some(word) = done.get_mut(at / 64) {
         *word |= 1 << (at % 64);
     }
-    Some(Place { done, state, next: 0 })
+    Some((done, state))
 }
 
 fn is_in(done: &Done, at: usize) -> bool {
     done.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
-}
-
-/// Nothing that was called after this can come before the operation that was answered then.
-fn first_answer<O, S>(history: &[Operation<O, S>], done: &Done) -> u64 {
-    let open = history.iter().enumerate().filter(|(at, _)| !is_in(done, *at));
-    open.filter_map(|(_, operation)| operation.answered.as_ref().map(|(at, _)| *at)).min().unwrap_or(u64::MAX)
-}
-
-fn all_answered_are_in<O, S>(history: &[Operation<O, S>], done: &Done) -> bool {
-    first_answer(history, done) == u64::MAX
 }
 
 #[cfg(test)]

@@ -309,6 +309,16 @@ impl Cluster {
 
     /// Makes a join token: single use, valid for `ttl` while this process runs.
     pub async fn invite(&self, role: Role, ttl: Duration) -> Result<String, InviteError> {
+        self.invite_node(None, role, ttl).await
+    }
+
+    /// [`Cluster::invite`] of the node that will have this name.
+    pub async fn invite_node(
+        &self,
+        node: Option<String>,
+        role: Role,
+        ttl: Duration,
+    ) -> Result<String, InviteError> {
         let authority = self.node().secrets.held().authority;
         if authority.key.is_none() {
             return Err(InviteError::NoAuthority);
@@ -317,7 +327,8 @@ impl Cluster {
         let (invitation, secret) = self.node().invitations.invite(role, ttl)?;
         let addresses = vec![self.node().record.cluster_address.clone()];
         let until_s = wall_s().saturating_add(ttl.as_secs());
-        let token = JoinToken { cluster: self.cluster_id(), addresses, pin, invitation, secret, until_s };
+        let cluster = self.cluster_id();
+        let token = JoinToken { cluster, addresses, pin, invitation, secret, until_s, node };
         Ok(token.to_text())
     }
 

@@ -27,6 +27,13 @@ pub(crate) struct JoinToken {
     pub(crate) secret: Key,
     /// Not good after then, in seconds since 1970, by the clock of the node that made it.
     pub(crate) until_s: u64,
+    /// The name of the node that it is for; absent: any.
+    pub(crate) node: Option<String>,
+}
+
+/// The name of the node that a join token is for, if it is for one.
+pub fn invited_node(token: &str) -> Option<String> {
+    JoinToken::parse(token)?.node
 }
 
 const PREFIX: &str = "tandem-join-2-";
@@ -125,9 +132,11 @@ mod tests {
             invitation: 9,
             secret: [3; 32],
             until_s: 5,
+            node: Some("n4".into()),
         };
         let text = token.to_text();
         assert_eq!(JoinToken::parse(&text), Some(token.clone()));
+        assert_eq!((invited_node(&text), invited_node("hello")), (Some("n4".into()), None));
         assert_eq!(JoinToken::parse(&text[..text.len() - 2]), None);
         assert_eq!(JoinToken::parse(&format!("{text}00")), None);
         assert_eq!(JoinToken::parse(&JoinToken { addresses: Vec::new(), ..token }.to_text()), None);

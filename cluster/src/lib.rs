@@ -57,6 +57,7 @@ pub use cluster::{
 };
 pub use config::{NodeConfig, Timing};
 pub use feed::{Feed, FeedClosed, FeedItem};
+pub use invitation::invited_node;
 pub use lease::Lease;
 pub use peer::{PeerError, PeerFuture, PeerHandler};
 pub use rescue::{Other, Remains, RescueError, examine, force_quorum};

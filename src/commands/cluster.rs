@@ -84,6 +84,10 @@ fn warn_of_copies(config: &Config, tells_copies: bool) {
 pub(super) async fn join(token: &str, config: &Path, format: Format) -> anyhow::Result<()> {
     let config = Config::load(config)?;
     nobody_listens(&config)?;
+    if let Some(name) = tandem_cluster::invited_node(token).filter(|name| *name != config.name) {
+        let what = format!("this token is for a node named {name}, and the config's is {}", config.name);
+        return Err(refused(what, "correct node.name, or make another token"));
+    }
     let joined = tandem_cluster::join(&config.data, token).await;
     let todo = "a token is for one node, once, and expires: `tandem cluster invite` makes another";
     let joined = joined.map_err(|error| refused(error.to_string(), todo))?;
@@ -95,12 +99,18 @@ pub(super) async fn join(token: &str, config: &Path, format: Format) -> anyhow::
     })
 }
 
-pub(super) async fn invite(client: Client, role: RoleArg, format: Format) -> anyhow::Result<()> {
+pub(super) async fn invite(
+    client: Client,
+    node: Option<String>,
+    role: RoleArg,
+    format: Format,
+) -> anyhow::Result<()> {
     let role = match role {
         RoleArg::Full => "full",
         RoleArg::Witness => "witness",
     };
-    let made: InvitationView = client.post("/v1/cluster/invite", &[], &json!({ "role": role })).await?;
+    let made: InvitationView =
+        client.post("/v1/cluster/invite", &[], &json!({ "role": role, "node": node })).await?;
     if format == Format::Table {
         progress(&format!("for one {} node, once, within {} minutes:", made.role, made.valid_s / 60));
     }

@@ -194,11 +194,20 @@ impl Demo {
 
     /// GET from a node's HTTP API: status and body.
     pub fn get(&self, node: u8, path: &str) -> std::io::Result<(u16, String)> {
+        self.ask(node, "GET", path, "")
+    }
+
+    /// Asks a node's API, with a body in JSON unless it is empty: status and body.
+    pub fn ask(&self, node: u8, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
         let address = SocketAddrV4::new(Ipv4Addr::new(127, 0, self.net, node), 8080);
         let mut stream = TcpStream::connect_timeout(&address.into(), Duration::from_millis(500))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let content = match body.len() {
+            0 => String::new(),
+            length => format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+        };
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n{content}Connection: close\r\n\r\n{body}",
             self.token
         );
         stream.write_all(request.as_bytes())?;

@@ -28,6 +28,8 @@ pub(crate) struct Invitation {
     role: String,
     /// Not valid after so many seconds.
     valid_s: Option<u64>,
+    /// The name of the node that it is for; any, if left out.
+    node: Option<String>,
 }
 
 fn full() -> String {
@@ -81,9 +83,18 @@ pub(crate) async fn invite(
         return Err(Problem::invalid("valid_s", format!("valid_s must be 1 to {VALID_S_MAX}")));
     }
     // First the audit: a token that lets a node in leaves no hand unseen.
-    let action = format!("invite a {} node for {valid_s} s", change.body.role);
+    let node = change.body.node;
+    let called = node.as_ref().map_or_else(String::new, |name| format!(" {name}"));
+    if let Some(name) = &node
+        && change.session.view.nodes.values().any(|record| record.name == *name)
+    {
+        return Err(Problem::conflict(format!(
+            "a node {name} is there already; remove it first if it is lost"
+        )));
+    }
+    let action = format!("invite a {} node{called} for {valid_s} s", change.body.role);
     note(&api, &change.session, None, action).await?;
-    let token = api.cluster.invite(role, Duration::from_secs(valid_s)).await;
+    let token = api.cluster.invite_node(node, role, Duration::from_secs(valid_s)).await;
     let token = token.map_err(|error| Problem::unavailable(error.to_string()))?;
     let invitation = InvitationView { token, role: change.body.role, valid_s };
     Ok(Answer::created(change.session.view.position, invitation))
