@@ -23,7 +23,9 @@ fn the_doctor_asks_every_node_and_says_what_to_do() {
     assert_eq!(code, 0, "{text}{error}");
     let all: Value = demo.json(2, &["doctor"]);
     for node in ["n1", "n2", "n3"] {
-        for check in ["quorum", "clock", "cluster time", "lease", "versions", "phones", "disk space"] {
+        for check in
+            ["quorum", "clock", "cluster time", "lease", "certificate", "versions", "phones", "disk space"]
+        {
             assert_eq!(found(&all, node, check)["level"], "ok", "{check} at {node}: {all:#}");
         }
         assert!(found(&all, node, "disk flush")["what"].as_str().expect("text").contains("ms, at worst"));

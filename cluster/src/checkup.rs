@@ -84,6 +84,7 @@ impl Node {
         found.push(cluster_time(self.shared.now().0, wall_ms()));
         found.push(versions(&self.record.version, &answers, view.apply_version));
         found.push(self.lease_finding());
+        found.push(certificate(self.secrets.held().certificate.until_s, wall_ms() / 1000));
         for record in peers.iter().chain([&self.record]) {
             found.push(resolves(&record.name, &record.cluster_address).await);
         }
@@ -204,6 +205,18 @@ fn versions(own: &str, answers: &[(&NodeRecord, Option<Pong>, Duration)], in_for
         what,
         "finish the upgrade: newer rules come into force when every node has them",
     )
+}
+
+/// It renews by itself with a third of its time left, 30 days.
+fn certificate(until_s: u64, now_s: u64) -> Finding {
+    let days = until_s.saturating_sub(now_s) / 86_400;
+    let what = format!("good for {days} more days");
+    let todo = "it should have renewed by itself: the log says why not; a witness needs a full node that can be reached";
+    match days {
+        0..3 => Finding::bad("certificate", Level::Failure, what, todo),
+        3..25 => Finding::bad("certificate", Level::Warning, what, todo),
+        _ => Finding::ok("certificate", what),
+    }
 }
 
 async fn resolves(whose: &str, address: &str) -> Finding {
@@ -365,6 +378,16 @@ mod tests {
             ),
             [Level::Ok, Level::Warning, Level::Failure]
         );
+    }
+
+    #[test]
+    fn a_certificate_that_did_not_renew_is_told_of_in_time() {
+        let day = 86_400;
+        assert_eq!(
+            levels([89, 24, 2].map(|days| certificate(1_000 + days * day, 1_000))),
+            [Level::Ok, Level::Warning, Level::Failure]
+        );
+        assert_eq!(certificate(5, 1_000).level, Level::Failure);
     }
 
     #[test]
