@@ -1,44 +1,68 @@
-//! A leader whose disk is not well hands leadership to a voter whose disk is.
+//! A leader whose disk is not well, or whose clock is off, hands leadership to a voter that is well.
 //!
 //! It goes on leading when there is none such: a slow leader is better than none, and one that can't write keeps the
 //! cluster going as long as the others are a quorum.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tandem_state::NodeId;
 
+use crate::clock::{median_of_quorum, wall_ms};
 use crate::node::Node;
 use crate::status::{RaftRole, StorageState};
 
+/// How often the others' clocks are asked for.
+const CLOCKS: Duration = Duration::from_secs(5);
+/// More than this from the median is too far: the leader's clock is what cluster time is drawn to.
+const CLOCK_OFF_MS: u64 = 2_000;
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a transfer is given before another is tried.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// Looks until the node stops.
 pub(crate) async fn tend(node: Arc<Node>) {
+    let mut clocks_asked = Instant::now();
     loop {
         tokio::time::sleep(LOOK).await;
-        let (state, _) = node.health.state();
-        if state == StorageState::Ok || node.leader_hint() != Some(node.id()) {
+        if node.leader_hint() != Some(node.id()) {
             continue;
         }
-        let successor = node.successor().await;
-        match successor {
+        let (disk, _) = node.health.state();
+        let ask_clocks = clocks_asked.elapsed() >= CLOCKS;
+        let why = if disk != StorageState::Ok {
+            format!("its disk is {}", disk.word())
+        } else if ask_clocks && let Some(off_ms) = node.clock_is_off().await {
+            format!("its clock is {off_ms} ms off those of a quorum")
+        } else {
+            if ask_clocks {
+                clocks_asked = Instant::now();
+            }
+            continue;
+        };
+        match node.successor().await {
             Some(to) => {
-                tracing::warn!(%to, disk = state.word(), "this node gives up leadership because of its disk");
+                tracing::warn!(%to, why, "this node gives up leadership");
                 metrics::counter!("tandem_storage_handovers_total").increment(1);
                 if let Err(refused) = node.hand_over(to).await {
                     tracing::warn!(?refused, "leadership was not handed over");
                 }
             }
-            None => tracing::warn!(disk = state.word(), "no other voter with a good disk can be reached"),
+            None => tracing::warn!(why, "no other voter that is well can be reached"),
         }
         tokio::time::sleep(AGAIN).await;
     }
 }
 
 impl Node {
+    /// How far this node's clock is from the median of a quorum's, if that is too far for one that stamps.
+    async fn clock_is_off(&self) -> Option<u64> {
+        let peers = self.peer_walls().await;
+        let own = wall_ms();
+        let median = median_of_quorum(peers.into_iter().chain([own]).collect(), self.quorum_size())?;
+        Some(own.abs_diff(median)).filter(|off_ms| *off_ms > CLOCK_OFF_MS)
+    }
+
     /// The follower with a good disk that is farthest.
     async fn successor(&self) -> Option<NodeId> {
         let voters: Vec<NodeId> = self.metrics().membership_config.voter_ids().map(NodeId).collect();

@@ -87,6 +87,17 @@ pub fn tandem() -> PathBuf {
     std::env::var_os("TANDEM_BIN").map(PathBuf::from).or(built).expect("TANDEM_BIN, or run by cargo test")
 }
 
+/// The program, with its wall clock set off by a library that answers for the system's (Debian's faketime); its other clocks are
+/// right, as they are on a machine whose clock was set wrong.
+fn started(arguments: &[&str], clock: Option<&str>, out: Stdio, errors: Stdio) -> Guarded {
+    let program = tandem();
+    let Some(clock) = clock else { return Guarded::start(&program, arguments, out, errors) };
+    let (offset, program) = (format!("FAKETIME={clock}"), program.to_string_lossy().into_owned());
+    let library = "LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+    let settings = [library, &offset, "FAKETIME_DONT_FAKE_MONOTONIC=1", &program];
+    Guarded::start(Path::new("env"), &[&settings, arguments].concat(), out, errors)
+}
+
 fn apply_file() -> String {
     let mut text = String::from("tenants:\n");
     for (tenant, domain) in [("acme", "acme.example"), ("globex", "globex.example")] {
@@ -125,11 +136,16 @@ impl Demo {
 
     /// Starts a stopped cluster on its directory.
     pub fn start_again(net: u8, dir: PathBuf) -> Demo {
+        Demo::start_at(net, dir, None)
+    }
+
+    /// The same with wall clocks that are set off, by `+2h` or the like.
+    pub fn start_at(net: u8, dir: PathBuf, clock: Option<&str>) -> Demo {
         let (text, file) =
             (dir.to_string_lossy().into_owned(), dir.join("apply.yaml").to_string_lossy().into_owned());
         let subnet = format!("127.0.{net}");
         let arguments = ["demo", "--dir", &text, "--file", &file, "--subnet", &subnet];
-        let mut process = Guarded::start(&tandem(), &arguments, Stdio::piped(), Stdio::inherit());
+        let mut process = started(&arguments, clock, Stdio::piped(), Stdio::inherit());
         await_ready(&mut process.child, &dir);
         let credentials = std::fs::read_to_string(dir.join("credentials.json")).expect("credentials.json");
         let credentials: Value = serde_json::from_str(&credentials).expect("credentials.json is JSON");
@@ -346,12 +362,17 @@ impl Demo {
 
     /// Starts a killed node by hand, as an operator would.
     pub fn restart(&self, node: u8) {
+        self.restart_at(node, None);
+    }
+
+    /// The same with a wall clock that is set off, by `+2h` or the like.
+    pub fn restart_at(&self, node: u8, clock: Option<&str>) {
         let config = self.dir.join(format!("n{node}/tandem.toml")).to_string_lossy().into_owned();
         let log = self.dir.join(format!("n{node}/by-hand.log"));
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
         let out = log.try_clone().expect("a log");
         let arguments = ["node", "run", "--config", &config];
-        let started = Guarded::start(&tandem(), &arguments, out.into(), log.into());
+        let started = started(&arguments, clock, out.into(), log.into());
         self.restarted.lock().expect("no panic inside").push(started);
     }
 
