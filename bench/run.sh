@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tandem beside Kamailio, rtpengine and etcd, in one run on this machine: medians of three, as a table and in FIGURES.md.
 #
-#   BENCH_QUICK=1  one short round instead of three    BENCH_ONLY="register calls relay commits failover"  a part
+#   BENCH_QUICK=1  one short round instead of three    BENCH_ONLY="register calls relay commits failover binary avalanche"  a part
 #
 # Everything runs on 127.0.0.x: Kamailio and rtpengine .20, etcd .31 to .33, phones .41; Tandem's nodes on 127.0.40.1 to .3.
 # Only processes started here are ended.
@@ -11,9 +11,9 @@ export PATH=$PATH:/usr/sbin:/sbin
 target=${CARGO_TARGET_DIR:-$PWD/target}
 bin=$target/release
 phones=$bin/tandem-phones
-only=${BENCH_ONLY:-register calls relay commits failover}
-rounds=3 registers=2000 calls=1500 hold=40 commit_s=6 kills=100
-if [ -n "${BENCH_QUICK:-}" ]; then rounds=1 registers=500 calls=300 hold=10 commit_s=2 kills=10; fi
+only=${BENCH_ONLY:-register calls relay commits failover binary avalanche}
+rounds=3 registers=2000 calls=1500 hold=40 commit_s=6 kills=100 town=20000
+if [ -n "${BENCH_QUICK:-}" ]; then rounds=1 registers=500 calls=300 hold=10 commit_s=2 kills=10 town=2000; fi
 
 for program in "$phones" "$bin/tandem" kamailio rtpengine etcd jq; do
     command -v "$program" >/dev/null || { echo "bench: no $program; run make bench" >&2; exit 1; }
@@ -81,12 +81,14 @@ rtpengine_up() {
     sleep 1
 }
 
-tandem_up() { # sets $tandem and the nodes' pids $n1 $n2 $n3
+tandem_up() { # tandem_up [PHONES MORE]: sets $tandem and the nodes' pids $n1 $n2 $n3
+    local more=${1:-0}
     rm -rf "$work/cluster"
     mkdir -p "$work/cluster"
     {
         printf 'tenants:\n  - name: bench\n    domain: %s\n    timezone: UTC\n    extensions:\n' $domain
         seq 1000 6999 | sed "s/.*/      - {number: \"&\", name: Bench &, password: $PHONES_PASSWORD}/"
+        [ "$more" = 0 ] || seq 10000 $((9999 + more)) | sed "s/.*/      - {number: \"&\", name: Bench &, password: $PHONES_PASSWORD}/"
         printf '      - {number: "90000", name: Probe, password: %s}\n' "$PHONES_PASSWORD"
     } >"$work/bench.yaml"
     start tandem.log "$bin/tandem" demo --dir "$work/cluster" --file "$work/bench.yaml" --subnet 127.0.40
@@ -255,6 +257,43 @@ bench_failover() {
     done
 }
 
+# How large the program is, and how long a node that is started again takes until its API answers and until it may take calls.
+bench_binary() {
+    local stripped=$work/stripped begun
+    strip -o "$stripped" "$bin/tandem"
+    note binary/mb "$(awk -v b="$(stat -c %s "$stripped")" 'BEGIN { print b / 1e6 }')"
+    tandem_up
+    for _ in $(seq "$rounds"); do
+        kill -9 "$n3"
+        while kill -0 "$n3" 2>/dev/null; do sleep 0.05; done
+        sleep 3
+        begun=$(date +%s%N)
+        start node.log "$bin/tandem" node run --config "$work/cluster/n3/tandem.toml"
+        n3=$pid
+        until curl -sf http://127.0.40.3:8080/healthz >/dev/null; do sleep 0.005; done
+        note binary/healthz "$((($(date +%s%N) - begun) / 1000000))"
+        until curl -sf http://127.0.40.3:8080/readyz >/dev/null; do sleep 0.005; done
+        note binary/readyz "$((($(date +%s%N) - begun) / 1000000))"
+    done
+    stop "$n3"
+    stop "$tandem"
+}
+
+# All phones of a town in the same second, over three nodes; they obey Retry-After.
+bench_avalanche() {
+    local one
+    tandem_up "$town"
+    say "avalanche of $town phones"
+    one=$("$phones" register --local 127.0.0.41:0 --domain $domain --first 10000 --count "$town" --avalanche --expires 300 --keep-nonce \
+        --rate 400 --rounds 1 --target 127.0.40.1:5060 --target 127.0.40.2:5060 --target 127.0.40.3:5060)
+    sound Tandem "$one"
+    take "$one" avalanche/seconds .avalanche.seconds
+    take "$one" avalanche/p50 .avalanche.wait_ms.p50
+    take "$one" avalanche/p99 .avalanche.wait_ms.p99
+    take "$one" avalanche/deferred .avalanche.deferred
+    stop "$tandem"
+}
+
 began=$(date +%s)
 for part in $only; do "bench_$part"; done
 
@@ -286,12 +325,20 @@ table() {
     for writers in 1 16 256; do
         row "Commits a second, $writers writers" commits/$writers/tandem commits/$writers/etcd 'etcd, three members, same disk'
     done
+    row 'The program, stripped, MB' binary/mb - ''
+    row 'A node started again: API answers after, ms' binary/healthz - ''
+    row '... may take calls after, ms' binary/readyz - ''
+    row "$town phones at once: all back after, s" avalanche/seconds - ''
+    row '... waited p50, ms' avalanche/p50 - ''
+    row '... waited p99, ms' avalanche/p99 - ''
+    row '... sent away for a while (503)' avalanche/deferred - ''
     for delay in 0 10 80; do
         [ $delay = 0 ] && links='one machine' || links="links of $delay ms each way"
         for figure in median p99 max; do row "kill -9 of the leader to the next commit, $links, $figure, ms" failover/$delay/$figure - ''; done
     done
 }
-table >"$work/table"
+# Rows of parts that were not run are left out.
+table | grep -vE '^\| .* \| - \| - \|' >"$work/table"
 cat "$work/table"
 {
     echo "## $(date -u +%Y-%m-%d): \`${BENCH_QUICK:+BENCH_QUICK=1 }${BENCH_ONLY:+BENCH_ONLY=\"$BENCH_ONLY\" }make bench\`"

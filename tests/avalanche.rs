@@ -1,5 +1,6 @@
 //! After a power cut all phones of a town register in the same second: they are let in at the rate that the cluster
 //! commits, the rest are told when to come again, and no node takes another one for dead meanwhile.
+#![cfg(feature = "faults")]
 #![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "a test may panic, and tells its figures")]
 
 mod support;

@@ -168,6 +168,8 @@ async fn fill(data: &Path, parts: &mut Parts<impl Read>, head: &BackupHead) -> R
             Part::Records(stream, records) => {
                 let records = records.into_iter().map(Stored).collect();
                 archive.append_fetched(stream, records).map_err(|e| damaged(&e))?;
+                // No more waits in memory than this part.
+                archive.sync_handle().sync().await.map_err(|e| damaged(&e))?;
             }
             Part::End(checksum) => break checksum,
             Part::Head(_) | Part::Keys(_) => return Err(damaged("a part stands where it can't")),
