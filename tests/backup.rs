@@ -83,6 +83,19 @@ fn a_backup_becomes_a_new_cluster_with_the_same_tenants_and_records() {
     assert!(code == 0 && error.contains("1 CDRs"), "{error}");
     let (code, _, error) = run("", good, &["restore", &file, "--config", &config]);
     assert!(code == 1 && error.contains("holds a node already"), "{error}");
+    let (other, kept) = (demo.dir.join("other"), demo.dir.join("other/data/precious"));
+    fs::create_dir_all(kept.parent().expect("a folder")).expect("a folder");
+    fs::write(&kept, "the operator's").expect("a file");
+    let elsewhere = other.join("tandem.toml");
+    fs::copy(&config, &elsewhere).expect("a config");
+    let (code, _, error) = run("", good, &["restore", &file, "--config", &elsewhere.to_string_lossy()]);
+    assert!(code == 1 && error.contains("is not empty") && kept.exists(), "{error}");
+    fs::write(demo.dir.join("longer"), [&sealed[..], b"x"].concat()).expect("a file");
+    fs::remove_file(&kept).expect("it is there");
+    let longer = demo.dir.join("longer").to_string_lossy().into_owned();
+    let (code, _, error) = run("", good, &["restore", &longer, "--config", &elsewhere.to_string_lossy()]);
+    assert!(code == 1 && error.contains("more follows its end"), "{error}");
+    assert_eq!(fs::read_dir(other.join("data")).expect("a folder").count(), 0, "nothing stays behind");
 
     let _node = start(&config);
     let status = eventually(LONG, "the new cluster stands", || {

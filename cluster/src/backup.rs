@@ -23,7 +23,7 @@ use tandem_state::{
 use crate::archive::record::{STREAMS, Stored};
 use crate::archive::store::ArchiveStore;
 use crate::config::Timing;
-use crate::identity::Identity;
+use crate::identity::{DirectoryLock, Identity};
 use crate::node::Node;
 use crate::raft::snapshot::SnapshotFiles;
 use crate::raft::{LogId, SnapshotMeta, StoredMembership};
@@ -78,6 +78,9 @@ pub enum RestoreError {
     /// The file can't be opened: no backup, another passphrase, changed, cut off.
     #[error("{0}")]
     Sealed(String),
+    /// It can't be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
     /// What is in it doesn't fit together.
     #[error("the backup is damaged: {0}")]
     Damaged(String),
@@ -146,17 +149,29 @@ pub async fn restore(
     let mut parts = Parts { opener: Opener::new(from, passphrase).map_err(sealed)?, waiting: Vec::new() };
     let Part::Head(head) = parts.next()? else { return Err(damaged("it begins without a head")) };
     let Part::Keys(keys) = parts.next()? else { return Err(damaged("it has no keys")) };
-    let made = crate::setup::init_with(data, keys)?;
-    let restored = fill(data, &mut parts, &head).await;
-    if let Err(error) = restored {
-        // Half of a backup is nothing that should be started.
-        crate::setup::undo(data);
-        return Err(error);
+    crate::setup::check_bare(data)?;
+    let lock = DirectoryLock::take(data).map_err(|e| damaged(&e))?;
+    let _lock = lock.ok_or_else(|| InitError::NotEmpty(data.display().to_string()))?;
+    match fill(data, &mut parts, keys, &head).await {
+        // The identity comes last: a half restored directory holds no node.
+        Ok(identity) => Ok((crate::setup::finish(data, &identity)?, head)),
+        Err(error) => {
+            crate::setup::undo(data);
+            Err(error)
+        }
     }
-    Ok((made, head))
 }
 
-async fn fill(data: &Path, parts: &mut Parts<impl Read>, head: &BackupHead) -> Result<(), RestoreError> {
+async fn fill(
+    data: &Path,
+    parts: &mut Parts<impl Read>,
+    keys: Vec<Key>,
+    head: &BackupHead,
+) -> Result<Identity, RestoreError> {
+    if keys.is_empty() {
+        return Err(damaged("it has no keys"));
+    }
+    let identity = crate::setup::secrets_of_first(data, keys)?;
     let (disk, health) = (crate::disk::system(), Arc::default());
     let segment_bytes = Timing::default().segment_bytes;
     let archive = ArchiveStore::open(&disk, &health, &data.join("archive"), segment_bytes);
@@ -175,6 +190,9 @@ async fn fill(data: &Path, parts: &mut Parts<impl Read>, head: &BackupHead) -> R
             Part::Head(_) | Part::Keys(_) => return Err(damaged("a part stands where it can't")),
         }
     };
+    if !parts.is_at_end()? {
+        return Err(damaged("more follows its end"));
+    }
     if sha256(&encoded) != checksum {
         return Err(damaged("the state's checksum does not match"));
     }
@@ -185,13 +203,13 @@ async fn fill(data: &Path, parts: &mut Parts<impl Read>, head: &BackupHead) -> R
         return Err(damaged("state and archive are not of the same position"));
     }
     let position = head.position + 1;
-    let identity = Identity::load(data).map_err(|e| damaged(&e))?;
     let applied = state.apply_unchecked(position, &without_nodes(&state, identity.node));
     archive.append(&applied.archive).map_err(|e| damaged(&e))?;
     archive.sync_handle().sync().await.map_err(|e| damaged(&e))?;
     archive.sync_handle().close().await;
     let snapshots = SnapshotFiles::open(&disk, &data.join("snapshots")).map_err(|e| damaged(&e))?;
-    snapshots.store(&alone(identity.node, position), &state).map(drop).map_err(|e| damaged(&e))
+    snapshots.store(&alone(identity.node, position), &state).map_err(|e| damaged(&e))?;
+    Ok(identity)
 }
 
 /// Takes every node of the old cluster out of its state: their calls end, their bindings go.
@@ -226,6 +244,12 @@ impl<R: Read> Parts<R> {
         let length: [u8; 4] = length.try_into().map_err(|_| damaged("a length is missing"))?;
         let length = usize::try_from(u32::from_le_bytes(length)).map_err(|e| damaged(&e))?;
         postcard::from_bytes(&self.take(length)?).map_err(|e| damaged(&e))
+    }
+
+    fn is_at_end(&mut self) -> Result<bool, RestoreError> {
+        Ok(self.waiting.is_empty()
+            && self.opener.next().map_err(sealed)?.is_none()
+            && self.opener.is_at_end()?)
     }
 
     fn take(&mut self, count: usize) -> Result<Vec<u8>, RestoreError> {

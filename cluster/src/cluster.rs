@@ -55,6 +55,11 @@ pub enum StartError {
          empty directory, and if the original is lost, remove it by `tandem cluster remove`"
     )]
     Copied(String),
+    /// Its node was told that it was removed.
+    #[error(
+        "{0} is of a node that was removed from its cluster for good: it joins as a new one, in an empty directory"
+    )]
+    Removed(String),
     /// Another process has the directory.
     #[error("{0} is in use by another process")]
     InUse(String),

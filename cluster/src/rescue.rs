@@ -92,6 +92,9 @@ pub async fn examine(data: &Path) -> Result<Remains, RescueError> {
 /// Makes a stopped node the only voter of its cluster, under the next generation, which it gives. Every other voter must be
 /// named as lost, and must not answer.
 pub async fn force_quorum(data: &Path, lost: &[String]) -> Result<u64, RescueError> {
+    if crate::secrets::was_removed(data) {
+        return Err(StartError::Removed(data.display().to_string()).into());
+    }
     Identity::load(data).map_err(StartError::from)?;
     let mut rescue = Rescue::open(data).await?;
     let forced = match rescue.check(lost).await {

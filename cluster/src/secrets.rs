@@ -37,6 +37,12 @@ struct Written {
     certificate_until_s: u64,
 }
 
+/// Whether a data directory is that of a node that knows that it was removed.
+pub(crate) fn was_removed(data: &Path) -> bool {
+    data.join(REMOVED).exists()
+}
+
+const REMOVED: &str = "removed";
 const FILE: &str = "secrets.json";
 const LAYOUT: u32 = 1;
 
@@ -187,6 +193,11 @@ impl Secrets {
         let held = self.lock();
         let newest = held.keys.last().expect("no secrets are loaded or kept without a cluster key");
         derived_key(used(&held.keys, in_use).unwrap_or(newest), purpose)
+    }
+
+    /// Notes in the data directory that its node was removed from the cluster for good.
+    pub(crate) fn keep_removed(&self) -> Result<(), SegmentError> {
+        replace_file(&self.data.join(REMOVED), b"removed from its cluster for good\n", 0o600)
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {

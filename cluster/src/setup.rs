@@ -33,6 +33,9 @@ pub enum InitError {
     /// There is a node in it already.
     #[error("{0} holds a node already")]
     Exists(String),
+    /// Something is in it that would be in the way, or be lost.
+    #[error("{0} is not empty")]
+    NotEmpty(String),
     /// The file system refused.
     #[error("{path}: {source}")]
     Io {
@@ -89,15 +92,14 @@ fn also_late(late: bool) -> &'static str {
 
 /// Prepares `data` as the first node of a new cluster, offline. Its name, site and addresses are given at its start.
 pub fn init(data: &Path) -> Result<Initialised, InitError> {
-    init_with(data, Vec::new())
+    check_empty(data)?;
+    let identity = secrets_of_first(data, vec![random_bytes(data)?])?;
+    finish(data, &identity)
 }
 
-/// [`init`] with the cluster keys of another cluster, oldest first; a new one is drawn if there are none.
-pub(crate) fn init_with(data: &Path, mut keys: Vec<Key>) -> Result<Initialised, InitError> {
-    check_empty(data)?;
-    if keys.is_empty() {
-        keys.push(random_bytes(data)?);
-    }
+/// Writes the secrets of a new cluster's first node, with these cluster keys, oldest first; gives its identity, which is not
+/// written yet: until then the directory holds no node.
+pub(crate) fn secrets_of_first(data: &Path, keys: Vec<Key>) -> Result<Identity, InitError> {
     let cluster = ClusterId(number(&random_bytes(data)?));
     let node = node_id(&random_bytes(data)?);
     let authority = Authority::make(cluster)?;
@@ -107,10 +109,14 @@ pub(crate) fn init_with(data: &Path, mut keys: Vec<Key>) -> Result<Initialised, 
     let certificate = request.with(certificate, until_s)?;
     let held = Held { keys, authority, certificate };
     held.store(data).map_err(|e| refused(data, e))?;
-    let identity =
-        Identity { cluster, generation: 1, node, role: Role::Full, first: true, members: Vec::new() };
+    Ok(Identity { cluster, generation: 1, node, role: Role::Full, first: true, members: Vec::new() })
+}
+
+/// Writes the identity: from now on the directory holds a node.
+pub(crate) fn finish(data: &Path, identity: &Identity) -> Result<Initialised, InitError> {
     let copies = identity.store(data).map_err(|e| refused(data, e))?;
-    Ok(Initialised { cluster_id: cluster, node_id: node, tells_copies: copies == Copies::Told })
+    let (cluster_id, node_id) = (identity.cluster, identity.node);
+    Ok(Initialised { cluster_id, node_id, tells_copies: copies == Copies::Told })
 }
 
 /// Prepares `data` as a further node: asks the node that made `token`. The node becomes learner and then voter by itself
@@ -167,7 +173,7 @@ async fn ask(address: &str, token: &JoinToken, node: NodeId, request: &Request) 
     }
 }
 
-/// Takes away what a preparation made that came to nothing.
+/// Takes away what a preparation made that came to nothing, in a directory that was [empty](check_bare) before.
 pub(crate) fn undo(data: &Path) {
     for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -176,6 +182,16 @@ pub(crate) fn undo(data: &Path) {
         if let Err(error) = removed {
             tracing::warn!(path = %path.display(), %error, "something of the failed preparation is left");
         }
+    }
+}
+
+/// Makes the directory if it is not there; refuses one with anything in it.
+pub(crate) fn check_bare(data: &Path) -> Result<(), InitError> {
+    check_empty(data)?;
+    let io = |source| InitError::Io { path: data.display().to_string(), source };
+    match std::fs::read_dir(data).map_err(io)?.next() {
+        Some(_) => Err(InitError::NotEmpty(data.display().to_string())),
+        None => Ok(()),
     }
 }
 

@@ -67,7 +67,9 @@ fn told(head: &BackupHead, config: &Config) -> String {
 fn explained(error: RestoreError) -> anyhow::Error {
     let todo = match &error {
         RestoreError::Directory(_) => "restore makes a new node: give it an empty data directory",
-        RestoreError::Sealed(_) => "check the passphrase and the file; nothing was made",
+        RestoreError::Io(_) | RestoreError::Sealed(_) => {
+            "check the passphrase and the file; nothing was made"
+        }
         RestoreError::Damaged(_) => "take another backup file; nothing was made",
     };
     refused(error.to_string(), todo)

@@ -32,6 +32,12 @@ pub(crate) struct Invitation {
     node: Option<String>,
 }
 
+/// As in a node's config.
+fn is_name(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(fits)
+}
+
 fn full() -> String {
     "full".to_owned()
 }
@@ -85,6 +91,9 @@ pub(crate) async fn invite(
     // First the audit: a token that lets a node in leaves no hand unseen.
     let node = change.body.node;
     let called = node.as_ref().map_or_else(String::new, |name| format!(" {name}"));
+    if node.as_ref().is_some_and(|name| !is_name(name)) {
+        return Err(Problem::invalid("node", "a name has 1 to 63 of a-z, 0-9 and -"));
+    }
     if let Some(name) = &node
         && change.session.view.nodes.values().any(|record| record.name == *name)
     {

@@ -129,6 +129,11 @@ impl<R: Read> Opener<R> {
         Ok(Opener { from, pieces: Pieces::new(passphrase, &salt)?, last: false })
     }
 
+    /// Whether nothing follows the last piece.
+    pub(crate) fn is_at_end(&mut self) -> io::Result<bool> {
+        Ok(self.from.read(&mut [0])? == 0)
+    }
+
     /// The next piece; `None` after the last.
     pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, OpenError> {
         if self.last {

@@ -34,7 +34,7 @@ use crate::raft::snapshot::SnapshotFiles;
 use crate::rpc::client::{Caller, Peers};
 use crate::rpc::handshake::{Client, Start, random};
 use crate::rpc::server::serve;
-use crate::secrets::{Secrets, SecretsError};
+use crate::secrets::{Secrets, SecretsError, was_removed};
 use crate::segment::SegmentError;
 use crate::shared::Shared;
 use crate::{abdicate, keys, leader, member, propose, renewal};
@@ -70,6 +70,9 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     let data = &config.data.clone();
     if !identity::exists(data) {
         return Err(StartError::NotPrepared(data.display().to_string()));
+    }
+    if was_removed(data) {
+        return Err(StartError::Removed(data.display().to_string()));
     }
     let lock = take_lock(data).await?;
     let identity = Identity::load(data)?;

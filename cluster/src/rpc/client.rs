@@ -285,6 +285,11 @@ impl Caller {
         if let Err(HandshakeError::Refused(why)) = &met
             && why.ends(self.introduction.node)
         {
+            if matches!(why, Refused::Removed(_))
+                && let Err(error) = self.secrets.keep_removed()
+            {
+                tracing::error!(%error, "that this node was removed could not be written down");
+            }
             self.condemned.send_replace(Some(why.to_string()));
         }
         met

@@ -147,7 +147,21 @@ pub(crate) enum Refused {
 impl Refused {
     /// Whether the called or calling node `me` must end by it: it is not what it was, and will never be again.
     pub(crate) fn ends(&self, me: NodeId) -> bool {
-        matches!(self, Refused::Incarnation { node, .. } | Refused::Behind { node, .. } if *node == me)
+        match self {
+            Refused::Incarnation { node, .. } | Refused::Behind { node, .. } | Refused::Removed(node) => {
+                *node == me
+            }
+            Refused::Version { .. }
+            | Refused::Cluster { .. }
+            | Refused::Generation { .. }
+            | Refused::Node { .. }
+            | Refused::Certificate(_)
+            | Refused::InvitationUnknown
+            | Refused::InvitationUsed
+            | Refused::InvitationExpired
+            | Refused::Secret
+            | Refused::NoCertificate(_) => false,
+        }
     }
 }
 

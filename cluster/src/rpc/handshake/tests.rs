@@ -153,10 +153,11 @@ async fn a_wrong_secret_is_refused_on_both_sides() {
 }
 
 #[test]
-fn a_node_ends_when_it_is_told_of_itself_that_it_is_an_older_copy() {
+fn a_node_ends_when_it_is_told_of_itself_that_it_is_an_older_copy_or_was_removed() {
     let (me, other) = (NodeId(1), NodeId(2));
     let behind = Refused::Behind { node: me, shown: (1, 1), seen: (2, 2) };
     let older = Refused::Incarnation { node: me, shown: Incarnation(1), seen: Incarnation(2) };
     assert!(behind.ends(me) && older.ends(me));
-    assert!(!behind.ends(other) && !older.ends(other) && !Refused::Removed(me).ends(me));
+    assert!(!behind.ends(other) && !older.ends(other));
+    assert!(Refused::Removed(me).ends(me) && !Refused::Removed(other).ends(me));
 }
