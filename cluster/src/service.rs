@@ -66,10 +66,12 @@ impl Gate for Node {
                 self.invitations.secret(invitation).map(Some)
             }
             Purpose::Lane { .. } if hello.generation != self.identity.generation => {
-                // A node that was removed says nothing about the cluster; only a voter can have been made one alone.
-                self.acquaintances.may_join(hello.node)?;
-                if self.voters().any(|id| id == hello.node) {
-                    self.peers.heard_of(hello.generation);
+                if hello.generation > self.identity.generation {
+                    // A node that was removed says nothing about the cluster; only a voter can have been made one alone.
+                    self.acquaintances.may_join(hello.node)?;
+                    if self.voters().any(|id| id == hello.node) {
+                        self.peers.heard_of(hello.generation);
+                    }
                 }
                 let (calling, called) = (hello.generation, self.identity.generation);
                 Err(Refused::Generation { calling, called })
