@@ -43,7 +43,7 @@ bench: ## figures beside Kamailio, rtpengine and etcd, into FIGURES.md (BENCH_QU
 	@deploy/install/build.sh
 	@deploy/install/bench.sh
 	$(CARGO) build --release -p tandem -p tandem-phones --bins
-	$(CARGO) build --release -p tandem-phones -p tandem-cluster --example etcd_commits --example commits --example failover
+	$(CARGO) build --release -p tandem-phones -p tandem-cluster --example etcd_commits --example commits --example failover --example storage
 	@bench/run.sh
 
 fmt: ## format the code

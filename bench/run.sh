@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tandem beside Kamailio, rtpengine and etcd, in one run on this machine: medians of three, as a table and in FIGURES.md.
 #
-#   BENCH_QUICK=1  one short round instead of three    BENCH_ONLY="register calls relay commits failover binary avalanche"  a part
+#   BENCH_QUICK=1  one short round instead of three    BENCH_ONLY="register calls relay commits failover binary avalanche storage"  a part
 #
 # Everything runs on 127.0.0.x: Kamailio and rtpengine .20, etcd .31 to .33, phones .41; Tandem's nodes on 127.0.40.1 to .3.
 # Only processes started here are ended.
@@ -11,9 +11,9 @@ export PATH=$PATH:/usr/sbin:/sbin
 target=${CARGO_TARGET_DIR:-$PWD/target}
 bin=$target/release
 phones=$bin/tandem-phones
-only=${BENCH_ONLY:-register calls relay commits failover binary avalanche}
-rounds=3 registers=2000 calls=1500 hold=40 commit_s=6 kills=100 town=20000
-if [ -n "${BENCH_QUICK:-}" ]; then rounds=1 registers=500 calls=300 hold=10 commit_s=2 kills=10 town=2000; fi
+only=${BENCH_ONLY:-register calls relay commits failover binary avalanche storage}
+rounds=3 registers=2000 calls=1500 hold=40 commit_s=6 kills=100 town=20000 commands=1000000
+if [ -n "${BENCH_QUICK:-}" ]; then rounds=1 registers=500 calls=300 hold=10 commit_s=2 kills=10 town=2000 commands=50000; fi
 
 for program in "$phones" "$bin/tandem" kamailio rtpengine etcd jq; do
     command -v "$program" >/dev/null || { echo "bench: no $program; run make bench" >&2; exit 1; }
@@ -294,6 +294,19 @@ bench_avalanche() {
     stop "$tandem"
 }
 
+bench_storage() {
+    local lines
+    say "a restart after $commands commands, a large snapshot, CDRs on disk"
+    lines=$("$bin/examples/storage" "$commands") || { say "storage failed"; return; }
+    one() { jq -c "select(.measure == \"$1\")" <<<"$lines"; }
+    take "$(one restart)" storage/start .start_s
+    take "$(one snapshot)" storage/write .write_s
+    take "$(one snapshot)" storage/extra .write_extra_kb
+    take "$(one snapshot)" storage/read .read_s
+    take "$(one cdrs)" storage/cdrs '(.cdrs_bytes_per_1000 + .events_bytes_per_1000) / 1000'
+    take "$(one cdrs)" storage/index '.index_bytes_per_1000 / 1000'
+}
+
 began=$(date +%s)
 for part in $only; do "bench_$part"; done
 
@@ -332,6 +345,12 @@ table() {
     row '... waited p50, ms' avalanche/p50 - ''
     row '... waited p99, ms' avalanche/p99 - ''
     row '... sent away for a while (503)' avalanche/deferred - ''
+    row "Start after $commands commands, until the node may act, s" storage/start - ''
+    row 'Snapshot of 100,000 registrations, 10,000 tenants: written, s' storage/write - ''
+    row '... memory that it took, KB' storage/extra - ''
+    row '... read again, s' storage/read - ''
+    row '1,000 CDRs with their events on disk, KB' storage/cdrs - ''
+    row '... their index (rebuilt from them at any time), KB' storage/index - ''
     for delay in 0 10 80; do
         [ $delay = 0 ] && links='one machine' || links="links of $delay ms each way"
         for figure in median p99 max; do row "kill -9 of the leader to the next commit, $links, $figure, ms" failover/$delay/$figure - ''; done

@@ -5,18 +5,16 @@
 //! The nodes are threads of one process with files, sockets and a runtime of their own. Writers propose on all nodes
 //! in turn and wait for each outcome. `cpu_s_per_1000` is the whole process, generator included.
 
+mod support;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tandem_cluster::{Cluster, NodeConfig, Timing, init, join};
-use tandem_state::config::{ConfigChange, Limits, TenantConfig};
-use tandem_state::{
-    BindingKey, ClusterTime, Command, Flow, NewBinding, Principal, Role, TenantId, Transport,
-};
-
-type Failed = Box<dyn std::error::Error + Send + Sync>;
+use support::Failed;
+use tandem_cluster::{Cluster, init, join};
+use tandem_state::{ClusterTime, Command, Principal, Role, TenantId};
 
 fn main() -> Result<(), Failed> {
     let mut args = std::env::args().skip(1);
@@ -48,18 +46,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn start(at: usize, data: PathBuf, first: Option<Cluster>) -> Result<Cluster, Failed> {
     prepare(&data, first.as_ref()).await?;
-    let config = NodeConfig {
-        name: format!("n{}", at + 1),
-        site: "here".into(),
-        data,
-        listen: ([127, 0, 0, 1], 0).into(),
-        advertise: String::new(),
-        sip_advertise: "127.0.0.1".into(),
-        api_url: "http://127.0.0.1:1".into(),
-        version: "0.1.0".into(),
-        timing: Timing::default(),
-    };
-    Ok(Cluster::start(config).await?)
+    Ok(Cluster::start(support::config(format!("n{}", at + 1), data)).await?)
 }
 
 async fn prepare(data: &Path, first: Option<&Cluster>) -> Result<(), Failed> {
@@ -82,7 +69,10 @@ async fn measure(nodes: &[Cluster], span: Duration) -> Result<String, Failed> {
     let first = nodes.first().ok_or("no nodes")?;
     let acting = Principal::Node(first.node_id());
     for range in 0..4_u32 {
-        first.propose(acting.clone(), None, configuration(range)).await?.outcome?;
+        first
+            .propose(acting.clone(), None, support::configure("acme", 1000 + range * 100, 100))
+            .await?
+            .outcome?;
     }
     let mut steps = Vec::new();
     for writers in [1_usize, 16, 256] {
@@ -93,28 +83,6 @@ async fn measure(nodes: &[Cluster], span: Duration) -> Result<String, Failed> {
         span.as_secs(),
         steps.join(",")
     ))
-}
-
-/// A tenant with 100 extensions, or 100 more.
-fn configuration(range: u32) -> Command {
-    let tenant = ConfigChange::PutTenant(TenantConfig {
-        name: "acme".into(),
-        domain: "acme.example".into(),
-        timezone: "Europe/London".into(),
-        currency: "GBP".into(),
-        limits: Limits::default(),
-        dial_rules: None,
-    });
-    let extensions = (0..100).map(|at| ConfigChange::PutExtension {
-        tenant: "acme".into(),
-        extension: tandem_state::config::Extension {
-            number: (1000 + range * 100 + at).to_string(),
-            name: "Bench".into(),
-            secret: tandem_state::config::Digests { md5: "0".repeat(32), sha256: "0".repeat(64) },
-            caller_id: String::new(),
-        },
-    });
-    Command::Configure { changes: std::iter::once(tenant).chain(extensions).collect() }
 }
 
 async fn step(nodes: &[Cluster], writers: usize, span: Duration) -> Result<String, Failed> {
@@ -172,25 +140,8 @@ async fn write(node: Cluster, writer: usize, stop: Arc<AtomicBool>) -> Result<Ve
 }
 
 fn bind(node: &Cluster, number: &str, cseq: u32, replaces: Option<tandem_state::Revision>) -> Command {
-    let local = ([127, 0, 0, 1], 5060).into();
-    let flow = Flow { node: node.node_id(), transport: Transport::Udp, local, remote: local, connection: 0 };
-    Command::Bind {
-        node_epoch: node.node_epoch(),
-        binding: NewBinding {
-            tenant: TenantId(1),
-            number: number.into(),
-            key: BindingKey::Instance("urn:uuid:bench".into(), 1),
-            contact: format!("sip:{number}@127.0.0.1:5060"),
-            flow,
-            path: Vec::new(),
-            call_id: "bench".into(),
-            cseq,
-            q_milli: 1000,
-            user_agent: "bench".into(),
-            expires: ClusterTime(node.now().0 + 3_600_000),
-        },
-        replaces,
-    }
+    let acting = (node.node_id(), node.node_epoch());
+    support::bind(acting, (TenantId(1), number), cseq, ClusterTime(node.now().0 + 3_600_000), replaces)
 }
 
 /// The next step begins with no bindings.
@@ -204,7 +155,7 @@ async fn unbind(
         node_epoch: node.node_epoch(),
         tenant: TenantId(1),
         number,
-        key: BindingKey::Instance("urn:uuid:bench".into(), 1),
+        key: support::key(),
         revision,
         reason: tandem_state::UnbindReason::Unregistered,
     };

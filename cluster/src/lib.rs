@@ -26,8 +26,6 @@ mod invitation;
 mod keys;
 mod leader;
 mod lease;
-#[cfg(test)]
-mod measure;
 mod member;
 mod node;
 mod peer;

@@ -9,6 +9,8 @@
 
 mod link;
 mod node;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -16,8 +18,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use link::Link;
-
-type Failed = Box<dyn std::error::Error + Send + Sync>;
+use support::Failed;
 
 fn main() -> Result<(), Failed> {
     let mut args = std::env::args().skip(1);

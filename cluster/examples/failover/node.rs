@@ -4,28 +4,19 @@ use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tandem_cluster::{Cluster, NodeConfig, RaftRole, Timing, init, join};
-use tandem_state::config::{ConfigChange, Limits, TenantConfig};
+use tandem_cluster::{Cluster, RaftRole, init, join};
+use tandem_state::config::Limits;
 use tandem_state::{Command, Principal, Role};
 
-use super::Failed;
+use super::support::{self, Failed};
 
 /// `DATA LISTEN ADVERTISE`; the first line on stdin is `first`, `again`, or a join token.
 pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), Failed> {
     let mut next = || args.next().ok_or("node DATA LISTEN ADVERTISE");
     let data = PathBuf::from(next()?);
     let name = data.file_name().and_then(|name| name.to_str()).ok_or("a data directory")?.to_owned();
-    let config = NodeConfig {
-        name,
-        site: "here".into(),
-        data,
-        listen: next()?.parse()?,
-        advertise: next()?,
-        sip_advertise: "127.0.0.1".into(),
-        api_url: "http://127.0.0.1:1".into(),
-        version: "0.1.0".into(),
-        timing: Timing::default(),
-    };
+    let mut config = support::config(name, data);
+    (config.listen, config.advertise) = (next()?.parse()?, next()?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut lines = std::io::stdin().lock().lines();
     let token = lines.next().ok_or("no token")??;
@@ -81,15 +72,7 @@ async fn status(node: &Cluster) -> String {
 /// Something that changes each time.
 fn write(at: usize) -> Command {
     let limits = Limits { calls: u32::try_from(at).ok(), ..Limits::default() };
-    let tenant = ConfigChange::PutTenant(TenantConfig {
-        name: "acme".into(),
-        domain: "acme.example".into(),
-        timezone: "Europe/London".into(),
-        currency: "GBP".into(),
-        limits,
-        dial_rules: None,
-    });
-    Command::Configure { changes: vec![tenant] }
+    Command::Configure { changes: vec![support::tenant("acme", limits)] }
 }
 
 fn say(line: &str) -> Result<(), Failed> {
