@@ -1,7 +1,7 @@
 //! What a node's proposals need besides their commands.
 
+use tandem_state::Command;
 use tandem_state::command::IdempotencyKey;
-use tandem_state::{CallId, Command};
 
 /// A refused call has no row that would tell a repeat from the first: its id is the key under which it applies once. So is
 /// the epoch, for a refusal is kept with its key too, and what the end of a lease refused may be taken under the next.
@@ -10,36 +10,10 @@ pub(crate) fn once(command: &Command) -> Option<IdempotencyKey> {
     Some(IdempotencyKey { key: format!("refused {} {node_epoch}", refused.id), body_hash: [0; 32] })
 }
 
-/// Which call a command is about, for the log's reader.
-pub(crate) fn call_of(command: &Command) -> Option<CallId> {
-    match command {
-        Command::CreateCall { call, .. } => Some(call.id),
-        Command::Checkpoint { call, .. } | Command::EndCall { call, .. } => Some(*call),
-        Command::RefuseCall { refused, .. } => Some(refused.id),
-        Command::Tick
-        | Command::StepTime { .. }
-        | Command::RaiseApplyVersion { .. }
-        | Command::NodeStarted { .. }
-        | Command::NodeRemoved { .. }
-        | Command::Configure { .. }
-        | Command::PutToken { .. }
-        | Command::RemoveToken { .. }
-        | Command::Bind { .. }
-        | Command::Unbind { .. }
-        | Command::Renew { .. }
-        | Command::ExpireLease { .. }
-        | Command::EndLease { .. }
-        | Command::Audit { .. }
-        | Command::Salvage { .. }
-        | Command::RenewMarked { .. }
-        | Command::UseClusterKey { .. } => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_state::{CallDirection, Cause, ClusterTime, NodeEpoch, Party, RefusedCall, TenantId};
+    use tandem_state::{CallDirection, CallId, Cause, ClusterTime, NodeEpoch, Party, RefusedCall, TenantId};
 
     fn refusal(id: u128, epoch: u64) -> Command {
         let party = || Party { number: "101".into(), name: String::new() };

@@ -368,7 +368,7 @@ impl Shared {
 
     /// Proposes for this node; `None` when the outcome is not known.
     pub(crate) async fn propose(&self, command: Command) -> Option<Outcome> {
-        let (once, call) = (proposal::once(&command), proposal::call_of(&command));
+        let (once, call) = (proposal::once(&command), command.call());
         if once.is_some() && self.lease.epoch().is_none() {
             // Between two leases it would be refused, and the refusal kept with the key of the next one.
             return None;

@@ -242,6 +242,32 @@ impl Command {
         }
     }
 
+    /// The call that it is about.
+    pub fn call(&self) -> Option<CallId> {
+        match self {
+            Command::CreateCall { call, .. } => Some(call.id),
+            Command::Checkpoint { call, .. } | Command::EndCall { call, .. } => Some(*call),
+            Command::RefuseCall { refused, .. } => Some(refused.id),
+            Command::Tick
+            | Command::StepTime { .. }
+            | Command::RaiseApplyVersion { .. }
+            | Command::NodeStarted { .. }
+            | Command::NodeRemoved { .. }
+            | Command::Configure { .. }
+            | Command::PutToken { .. }
+            | Command::RemoveToken { .. }
+            | Command::Bind { .. }
+            | Command::Unbind { .. }
+            | Command::Renew { .. }
+            | Command::ExpireLease { .. }
+            | Command::EndLease { .. }
+            | Command::Audit { .. }
+            | Command::Salvage { .. }
+            | Command::RenewMarked { .. }
+            | Command::UseClusterKey { .. } => None,
+        }
+    }
+
     /// The rules that must be in force for it; all commands of the first release need the first ones.
     pub fn needs(&self) -> u16 {
         match self {

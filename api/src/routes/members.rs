@@ -6,8 +6,10 @@ use tandem_state::{NodeId, State};
 
 use super::Shared;
 use crate::answer::Gone;
+use crate::api::Api;
 use crate::change::{Removal, note};
 use crate::problem::Problem;
+use crate::session::Session;
 
 /// Makes a learner a voter. A node that joins is promoted by itself once it has caught up.
 #[utoipa::path(post, path = "/v1/cluster/nodes/{node}/promote", tag = "cluster",
@@ -18,11 +20,7 @@ pub(crate) async fn promote(
     Path(node): Path<String>,
     Removal { session, .. }: Removal,
 ) -> Result<Gone, Problem> {
-    session.operator()?;
-    let id = named(&session.view, &node)?;
-    note(&api, &session, None, format!("promote node {node} ({id})")).await?;
-    api.cluster.promote(id).await.map_err(|error| refused(&node, error))?;
-    Ok(Gone { position: api.cluster.applied() })
+    change(&api, &session, &node, "promote node", async |id| api.cluster.promote(id).await).await
 }
 
 /// Hands leadership to a voter.
@@ -34,11 +32,8 @@ pub(crate) async fn lead(
     Path(node): Path<String>,
     Removal { session, .. }: Removal,
 ) -> Result<Gone, Problem> {
-    session.operator()?;
-    let id = named(&session.view, &node)?;
-    note(&api, &session, None, format!("hand leadership to {node} ({id})")).await?;
-    api.cluster.transfer_leader(id).await.map_err(|error| refused(&node, error))?;
-    Ok(Gone { position: api.cluster.applied() })
+    change(&api, &session, &node, "hand leadership to", async |id| api.cluster.transfer_leader(id).await)
+        .await
 }
 
 /// Takes a node out for good: its identity never comes back, its calls end, its bindings go. Refused while it runs, and
@@ -51,10 +46,21 @@ pub(crate) async fn remove(
     Path(node): Path<String>,
     Removal { session, .. }: Removal,
 ) -> Result<Gone, Problem> {
+    change(&api, &session, &node, "remove node", async |id| api.cluster.remove(id).await).await
+}
+
+/// What is common to all of them: who may, the audit, the change.
+async fn change(
+    api: &Api,
+    session: &Session,
+    node: &str,
+    action: &str,
+    carry_out: impl AsyncFnOnce(NodeId) -> Result<(), MemberError>,
+) -> Result<Gone, Problem> {
     session.operator()?;
-    let id = named(&session.view, &node)?;
-    note(&api, &session, None, format!("remove node {node} ({id})")).await?;
-    api.cluster.remove(id).await.map_err(|error| refused(&node, error))?;
+    let id = named(&session.view, node)?;
+    note(api, session, None, format!("{action} {node} ({id})")).await?;
+    carry_out(id).await.map_err(|error| refused(node, error))?;
     Ok(Gone { position: api.cluster.applied() })
 }
 

@@ -133,7 +133,7 @@ impl Machines {
         let mut commands = Vec::new();
         process.registrations.adopt(view, now);
         for (command, outcome) in std::mem::take(&mut process.answers) {
-            match call_of(&command) {
+            match command.call() {
                 Some(id) => {
                     if let Some(exchange) = process.calls.get_mut(&id) {
                         exchange.answered(now, &command, outcome, random);
@@ -196,31 +196,6 @@ fn begin(process: &mut Process, view: View<'_>, random: &mut Random) -> Vec<Comm
             let refused = RefusedCall { id, tenant, direction, from, to: none.to, start, cause };
             vec![Command::RefuseCall { node_epoch: NodeEpoch(1), refused }]
         }
-    }
-}
-
-fn call_of(command: &Command) -> Option<CallId> {
-    match command {
-        Command::CreateCall { call, .. } => Some(call.id),
-        Command::Checkpoint { call, .. } | Command::EndCall { call, .. } => Some(*call),
-        Command::RefuseCall { refused, .. } => Some(refused.id),
-        Command::Tick
-        | Command::StepTime { .. }
-        | Command::RaiseApplyVersion { .. }
-        | Command::NodeStarted { .. }
-        | Command::NodeRemoved { .. }
-        | Command::Configure { .. }
-        | Command::PutToken { .. }
-        | Command::RemoveToken { .. }
-        | Command::Bind { .. }
-        | Command::Unbind { .. }
-        | Command::Audit { .. }
-        | Command::Renew { .. }
-        | Command::ExpireLease { .. }
-        | Command::EndLease { .. }
-        | Command::Salvage { .. }
-        | Command::RenewMarked { .. }
-        | Command::UseClusterKey { .. } => None,
     }
 }
 
