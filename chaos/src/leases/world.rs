@@ -14,6 +14,7 @@ use tandem_state::{
 
 use super::node::Node;
 use super::{Faults, Mutant, Options, Report};
+use crate::agenda::Agenda;
 use crate::world::Random;
 
 /// Something that will happen.
@@ -44,9 +45,7 @@ const PEACE_MS: u64 = 12_000;
 pub(super) struct World {
     options: Options,
     random: Random,
-    now_ms: u64,
-    queue: BTreeMap<(u64, u64), Happening>,
-    queued: u64,
+    agenda: Agenda<Happening>,
     nodes: BTreeMap<NodeId, Node>,
     term: u64,
     leader: Option<NodeId>,
@@ -74,9 +73,7 @@ impl World {
         World {
             options,
             random,
-            now_ms: 0,
-            queue: BTreeMap::new(),
-            queued: 0,
+            agenda: Agenda::new(),
             nodes,
             term: 0,
             leader: None,
@@ -95,11 +92,7 @@ impl World {
         }
         self.after(50, 100, Happening::Elect(0));
         self.after(3_000, 4_000, Happening::Fault);
-        while let Some(((at, _), happening)) = self.queue.pop_first() {
-            if at > self.options.length_ms + PEACE_MS {
-                break;
-            }
-            self.now_ms = at;
+        while let Some(happening) = self.agenda.next(self.options.length_ms + PEACE_MS) {
             self.happen(happening)?;
             self.count_lapses();
         }
@@ -109,13 +102,12 @@ impl World {
     }
 
     fn is_peace(&self) -> bool {
-        self.now_ms >= self.options.length_ms
+        self.agenda.now_ms() >= self.options.length_ms
     }
 
     fn after(&mut self, low: u64, high: u64, happening: Happening) {
-        self.queued += 1;
-        let at = self.now_ms + self.random.between(low, high);
-        self.queue.insert((at, self.queued), happening);
+        let delay_ms = self.random.between(low, high);
+        self.agenda.enter(delay_ms, happening);
     }
 
     fn node(&mut self, id: NodeId) -> &mut Node {
@@ -148,7 +140,7 @@ impl World {
     }
 
     fn look(&mut self, id: NodeId, incarnation: Incarnation, armed: u64) {
-        let now_ms = self.now_ms;
+        let now_ms = self.agenda.now_ms();
         let node = self.node(id);
         if !node.is_alive(incarnation) || node.armed != armed {
             return;
@@ -196,7 +188,7 @@ impl World {
     }
 
     fn failed(&mut self, id: NodeId, incarnation: Incarnation, attempt: u64) {
-        let now_ms = self.now_ms;
+        let now_ms = self.agenda.now_ms();
         if self.node(id).is_alive(incarnation) {
             self.node(id).failed(now_ms, attempt);
             self.wake(id, 1);
@@ -214,7 +206,7 @@ impl World {
     }
 
     fn restart(&mut self, id: NodeId) {
-        let now_ms = self.now_ms;
+        let now_ms = self.agenda.now_ms();
         if self.node(id).up {
             return;
         }
@@ -232,7 +224,7 @@ impl World {
     // ---- the log ----
 
     fn arrive(&mut self, at: NodeId, proposal: Proposal) {
-        let now_ms = self.now_ms;
+        let now_ms = self.agenda.now_ms();
         let node = self.node(at);
         if node.up && node.paused_until_ms > now_ms {
             let left = node.paused_until_ms - now_ms;
@@ -256,7 +248,7 @@ impl World {
 
     /// [`Mutant::AcknowledgedBeforeSync`]: what the leader wrote down is applied there already, as far as it can tell.
     fn believed_before_sync(&mut self, leader: NodeId, proposal: &Proposal) {
-        let now_ms = self.now_ms;
+        let now_ms = self.agenda.now_ms();
         let Command::Renew { node_epoch, attempt, .. } = proposal.command else { return };
         if self.options.mutant != Mutant::AcknowledgedBeforeSync || proposal.origin.node != leader {
             return;
@@ -270,7 +262,7 @@ impl World {
 
     fn commit(&mut self, term: u64) {
         let Some(leader) = self.leader.filter(|_| term == self.term) else { return };
-        let now_ms = self.now_ms;
+        let now_ms = self.agenda.now_ms();
         let reached = |node: &&Node| node.up && node.paused_until_ms <= now_ms;
         let up = self.nodes.values().filter(reached).count();
         if up * 2 <= self.nodes.len() || self.node(leader).paused_until_ms > now_ms {
@@ -286,7 +278,7 @@ impl World {
     }
 
     fn advance(&mut self, id: NodeId) -> Result<(), String> {
-        let now_ms = self.now_ms;
+        let now_ms = self.agenda.now_ms();
         let node = self.node(id);
         if !node.up {
             return Ok(());
@@ -322,7 +314,7 @@ impl World {
     }
 
     fn elect(&mut self, term: u64) {
-        let now_ms = self.now_ms;
+        let now_ms = self.agenda.now_ms();
         if self.leader.is_some() || term != self.term {
             return;
         }

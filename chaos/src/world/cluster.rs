@@ -15,6 +15,7 @@ use tandem_state::{Command, Incarnation, NodeId, NodeRecord, Outcome, Proposal, 
 use super::history::{History, request};
 use super::trace::Trace;
 use super::{Failure, Options, Random, Report, View, Workload, checks};
+use crate::agenda::Agenda;
 use node::Node;
 
 /// Peace after the working time: everything in flight must be answered within it.
@@ -53,9 +54,7 @@ pub struct World<W> {
     seed: u64,
     options: Options,
     random: Random,
-    now_ms: u64,
-    queue: BTreeMap<(u64, u64), Happening>,
-    queued: u64,
+    agenda: Agenda<Happening>,
     nodes: BTreeMap<NodeId, Node>,
     term: u64,
     leader: Option<NodeId>,
@@ -78,9 +77,7 @@ impl<W: Workload> World<W> {
             seed,
             options,
             random,
-            now_ms: 0,
-            queue: BTreeMap::new(),
-            queued: 0,
+            agenda: Agenda::new(),
             nodes,
             term: 0,
             leader: None,
@@ -99,7 +96,7 @@ impl<W: Workload> World<W> {
         match self.run_all() {
             Ok(()) => Ok(self.report()),
             Err((check, what)) => {
-                self.trace.line(self.now_ms, format_args!("FAILED: {check}: {what}"));
+                self.trace.line(self.agenda.now_ms(), format_args!("FAILED: {check}: {what}"));
                 Err(Box::new(Failure { seed: self.seed, check, what, trace: self.trace.into_lines() }))
             }
         }
@@ -139,15 +136,9 @@ impl<W: Workload> World<W> {
     }
 
     fn run_until(&mut self, end_ms: u64) -> Result<(), Found> {
-        while let Some(((at, n), happening)) = self.queue.pop_first() {
-            if at > end_ms {
-                self.queue.insert((at, n), happening);
-                break;
-            }
-            self.now_ms = at;
+        while let Some(happening) = self.agenda.next(end_ms) {
             self.happen(happening)?;
         }
-        self.now_ms = end_ms;
         Ok(())
     }
 
@@ -171,9 +162,8 @@ impl<W: Workload> World<W> {
 
     /// Something happens between `low` and `high` milliseconds from now.
     fn after(&mut self, low: u64, high: u64, happening: Happening) {
-        self.queued += 1;
-        let at = self.now_ms + self.random.between(low, high);
-        self.queue.insert((at, self.queued), happening);
+        let delay_ms = self.random.between(low, high);
+        self.agenda.enter(delay_ms, happening);
     }
 
     fn node(&mut self, id: NodeId) -> &mut Node {
@@ -181,7 +171,7 @@ impl<W: Workload> World<W> {
     }
 
     fn is_peace(&self) -> bool {
-        self.now_ms >= self.options.length_ms
+        self.agenda.now_ms() >= self.options.length_ms
     }
 
     // ---- what nodes do ----
@@ -195,8 +185,13 @@ impl<W: Workload> World<W> {
         if node.announced && node.client.waiting() < 8 {
             // What a node takes for cluster time is a little off.
             let now = node.replica.state.time.plus_ms(self.random.between(0, 60));
-            let view =
-                View { node: id, incarnation, steady_ms: self.now_ms, now, state: &node.replica.state };
+            let view = View {
+                node: id,
+                incarnation,
+                steady_ms: self.agenda.now_ms(),
+                now,
+                state: &node.replica.state,
+            };
             let commands = match is_peace {
                 false => self.workload.turn(view, &mut self.random),
                 true => self.workload.rest(view, &mut self.random),
@@ -213,7 +208,7 @@ impl<W: Workload> World<W> {
         let node = self.node(id);
         let incarnation = node.incarnation;
         let seq = node.client.ask(id, incarnation, command);
-        self.trace.line(self.now_ms, format_args!("n{} proposes {incarnation}/{seq} {name}", id.0));
+        self.trace.line(self.agenda.now_ms(), format_args!("n{} proposes {incarnation}/{seq} {name}", id.0));
         self.send(id, incarnation, seq);
     }
 
@@ -260,7 +255,8 @@ impl<W: Workload> World<W> {
             Ok(reply) => format!("{reply:?}"),
             Err(refusal) => format!("refused, {refusal}"),
         };
-        self.trace.line(self.now_ms, format_args!("n{} is answered {incarnation}/{seq}: {said}", id.0));
+        self.trace
+            .line(self.agenda.now_ms(), format_args!("n{} is answered {incarnation}/{seq}: {said}", id.0));
         self.workload.answered(id, &proposal.command, &outcome);
         self.history.acknowledged.insert(request(&proposal), outcome);
         Ok(())
@@ -293,7 +289,7 @@ impl<W: Workload> World<W> {
     fn told(&mut self, id: NodeId, applied: &tandem_state::Applied) {
         let Some(node) = self.nodes.get(&id).filter(|node| node.announced) else { return };
         let state = &node.replica.state;
-        let (incarnation, steady_ms) = (node.incarnation, self.now_ms);
+        let (incarnation, steady_ms) = (node.incarnation, self.agenda.now_ms());
         let view = View { node: id, incarnation, steady_ms, now: state.time, state };
         for command in self.workload.applied(view, applied, &mut self.random) {
             self.propose(id, command);

@@ -11,17 +11,17 @@ impl World {
     pub(super) fn no_two_brains(&self, just_applied: NodeId) -> Result<(), String> {
         for node in self.nodes.values().filter(|node| node.up) {
             let Belief::Until { epoch, until_ms } = node.belief() else { continue };
-            if node.clock(self.now_ms) >= until_ms {
+            if node.clock(self.agenda.now_ms()) >= until_ms {
                 continue;
             }
             let beyond = |other: &&Node| epoch_of(&other.state, node.id) > epoch;
             if let Some(other) = self.nodes.values().find(beyond) {
                 return Err(format!(
                     "at {} ms, as n{} applied, n{} believes in epoch {epoch} for {} ms more and n{} is past it",
-                    self.now_ms,
+                    self.agenda.now_ms(),
                     just_applied,
                     node.id,
-                    until_ms - node.clock(self.now_ms),
+                    until_ms - node.clock(self.agenda.now_ms()),
                     other.id,
                 ));
             }
@@ -30,7 +30,7 @@ impl World {
     }
 
     pub(super) fn count_lapses(&mut self) {
-        let now_ms = self.now_ms;
+        let now_ms = self.agenda.now_ms();
         for node in self.nodes.values_mut().filter(|node| node.up) {
             let holds = node.belief().holds(node.clock(now_ms));
             self.report.lapses += usize::from(node.held && !holds);
@@ -41,7 +41,7 @@ impl World {
     /// There was peace: everybody holds a lease, and all replicas agree.
     pub(super) fn settled(&self) -> Result<(), String> {
         for node in self.nodes.values() {
-            if !node.up || !node.belief().holds(node.clock(self.now_ms)) {
+            if !node.up || !node.belief().holds(node.clock(self.agenda.now_ms())) {
                 return Err(format!("n{} holds no lease after a time of peace", node.id));
             }
             node.state.check_invariants().map_err(|broken| broken.to_string())?;

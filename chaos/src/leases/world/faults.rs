@@ -26,7 +26,7 @@ impl World {
     fn any_fault(&mut self) {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         let Some(id) = self.random.pick(&ids).copied() else { return };
-        let now_ms = self.now_ms;
+        let now_ms = self.agenda.now_ms();
         match self.random.between(0, 9) {
             0 => self.crash(id),
             1 => self.say_goodbye(id),

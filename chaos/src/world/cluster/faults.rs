@@ -31,7 +31,7 @@ impl<W: Workload> World<W> {
         if !self.node(id).up {
             return;
         }
-        self.trace.line(self.now_ms, format_args!("n{} crashes", id.0));
+        self.trace.line(self.agenda.now_ms(), format_args!("n{} crashes", id.0));
         self.crashes += 1;
         let node = self.node(id);
         (node.up, node.announced) = (false, false);
@@ -50,20 +50,20 @@ impl<W: Workload> World<W> {
         }
         let lost = std::mem::take(&mut self.gathered).len();
         self.term += 1;
-        self.trace.line(self.now_ms, format_args!("the leader is gone, with {lost} proposals"));
+        self.trace.line(self.agenda.now_ms(), format_args!("the leader is gone, with {lost} proposals"));
         self.after(20, 700, Happening::Elect(self.term));
     }
 
     fn jump_clock(&mut self, id: NodeId) {
         let by = i64::try_from(self.random.between(0, 6_000)).unwrap_or(0) - 3_000;
         self.node(id).clock_offset_ms = by;
-        self.trace.line(self.now_ms, format_args!("the clock of n{} is off by {by:+} ms", id.0));
+        self.trace.line(self.agenda.now_ms(), format_args!("the clock of n{} is off by {by:+} ms", id.0));
     }
 
     fn slow_down(&mut self, id: NodeId) {
-        let until = self.now_ms + self.random.between(500, 3_000);
+        let until = self.agenda.now_ms() + self.random.between(500, 3_000);
         self.node(id).slow_until_ms = until;
-        self.trace.line(self.now_ms, format_args!("the replica of n{} is slow until {until}", id.0));
+        self.trace.line(self.agenda.now_ms(), format_args!("the replica of n{} is slow until {until}", id.0));
     }
 
     pub(super) fn restart(&mut self, id: NodeId) -> Result<(), Found> {
@@ -81,7 +81,7 @@ impl<W: Workload> World<W> {
         node.up = true;
         let (incarnation, position) = (node.incarnation, node.replica.state.position);
         let what = format_args!("n{} starts as incarnation {incarnation} at position {position}", id.0);
-        self.trace.line(self.now_ms, what);
+        self.trace.line(self.agenda.now_ms(), what);
         self.propose(id, Command::NodeStarted { node: record(id, incarnation) });
         self.after(1, 20, Happening::Advance(id, incarnation));
         self.after(1, 60, Happening::Turn(id, incarnation));
@@ -97,13 +97,13 @@ impl<W: Workload> World<W> {
         if ahead.replica.state.position <= self.nodes.get(&id).map_or(0, |node| node.replica.state.position) {
             return;
         }
-        self.trace.line(self.now_ms, format_args!("n{} installs the snapshot of n{}", id.0, from.0));
+        self.trace.line(self.agenda.now_ms(), format_args!("n{} installs the snapshot of n{}", id.0, from.0));
         self.node(id).replica.install(snapshot, archive);
     }
 
     /// All nodes run, clocks are right, nothing more goes wrong.
     pub(super) fn make_peace(&mut self) {
-        self.trace.line(self.now_ms, format_args!("peace"));
+        self.trace.line(self.agenda.now_ms(), format_args!("peace"));
         let down: Vec<NodeId> = self.nodes.values().filter(|node| !node.up).map(|node| node.id).collect();
         for id in down {
             self.after(0, 10, Happening::Restart(id));

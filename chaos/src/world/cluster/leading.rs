@@ -24,17 +24,19 @@ impl<W: Workload> World<W> {
             self.after(50, 50, Happening::Commit(term));
             return;
         }
-        let stamp = stamp(self.now_ms, self.node(leader).clock_offset_ms);
+        let stamp = stamp(self.agenda.now_ms(), self.node(leader).clock_offset_ms);
         let proposals = std::mem::take(&mut self.gathered);
         let position = self.history.log.len() + 1;
         let count = proposals.len();
-        self.trace
-            .line(self.now_ms, format_args!("position {position}: {count} proposals stamped {}", stamp.0));
+        self.trace.line(
+            self.agenda.now_ms(),
+            format_args!("position {position}: {count} proposals stamped {}", stamp.0),
+        );
         self.history.log.push(Batch { stamp, proposals });
         let alive: Vec<_> =
             self.nodes.values().filter(|node| node.up).map(|n| (n.id, n.incarnation)).collect();
         for (id, incarnation) in alive {
-            let slow = self.node(id).slow_until_ms > self.now_ms;
+            let slow = self.node(id).slow_until_ms > self.agenda.now_ms();
             let most = if slow { 900 } else { 15 };
             self.after(1, most, Happening::Advance(id, incarnation));
         }
@@ -63,10 +65,12 @@ impl<W: Workload> World<W> {
         self.leader = Some(leader);
         self.elections += 1;
         let offset = self.node(leader).clock_offset_ms;
-        self.trace
-            .line(self.now_ms, format_args!("n{} leads term {term}, its clock {offset:+} ms", leader.0));
+        self.trace.line(
+            self.agenda.now_ms(),
+            format_args!("n{} leads term {term}, its clock {offset:+} ms", leader.0),
+        );
         if self.node(leader).announced {
-            let to = stamp(self.now_ms, offset);
+            let to = stamp(self.agenda.now_ms(), offset);
             self.propose(leader, Command::StepTime { to });
         }
         for command in std::mem::take(&mut self.genesis) {
