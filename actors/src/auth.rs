@@ -4,7 +4,6 @@ use tandem_sip::build::ResponseBuilder;
 use tandem_sip::digest::{Algorithm, challenge, challenges};
 use tandem_sip::header::Header;
 use tandem_sip::message::Message;
-use tandem_sip::method::Method;
 use tandem_sip::transaction::ServerKey;
 use tandem_switching::admission::Admission;
 use tandem_switching::quirks::takes_sha256;
@@ -27,10 +26,7 @@ pub(crate) fn deny(serving: &mut Serving, key: &ServerKey, request: &Message, de
             };
             let more =
                 |r| offered.iter().fold(r, |r: ResponseBuilder, one| r.header(Header::WwwAuthenticate, one));
-            match request.method() {
-                Method::Invite => serving.answer(key, request, 401, more),
-                _ => serving.answer_once(key, request, 401, more),
-            }
+            serving.answer_once(key, request, 401, more);
         }
         Admission::Refused { status, reason } => {
             metrics::counter!("tandem_auth_failures_total", "reason" => reason).increment(1);

@@ -18,7 +18,7 @@ use tandem_sip::digest::{NonceKey, UsedNonces};
 use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
-use tandem_sip::transaction::{ClientKey, Key, Limits, Output, Peer, ServerKey, Table, Timers};
+use tandem_sip::transaction::{ClientKey, Gone, Key, Limits, Output, Peer, ServerKey, Table, Timers};
 use tandem_state::{CallId, Flow, LegId, NodeId, Transport};
 use tandem_switching::admission::{CallRates, Nonces, USED_NONCES_MAX};
 use tandem_switching::{call, qualify, registration};
@@ -65,13 +65,21 @@ pub(crate) enum Order {
         /// By which way.
         flow: Flow,
     },
-    /// These legs are no longer this node's: nothing is sent for them any more.
-    Abandon {
-        /// Which.
-        legs: BTreeSet<LegId>,
-    },
+    /// These calls are no longer this node's: nothing more is asked for them, and who asked for them is not answered.
+    Abandon(Abandoned),
     /// The armed timer fired.
     Timer,
+}
+
+/// What the transactions of calls that are no longer this node's are found by.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Abandoned {
+    /// Themselves.
+    pub(crate) calls: BTreeSet<CallId>,
+    /// All their legs.
+    pub(crate) legs: BTreeSet<LegId>,
+    /// Requests in their dialogs that no machine has taken. A copy of one is a new request.
+    pub(crate) requests: Vec<ServerKey>,
 }
 
 /// See the module.
@@ -150,9 +158,7 @@ impl Serving {
             Order::FlowLost { flow } => self.table.transport_error(now_ms, &FlowPeer(flow)),
             Order::Respond { key, message } => self.respond(now_ms, &key, message),
             Order::Request { message, flow } => self.request(now_ms, message, flow),
-            Order::Abandon { legs } => {
-                self.table.abandon(|branch| call::branch_leg(branch).is_some_and(|leg| legs.contains(&leg)));
-            }
+            Order::Abandon(abandoned) => self.abandon(&abandoned),
             Order::Timer => {
                 self.timer = None;
                 self.table.handle_timeout(now_ms);
@@ -210,14 +216,32 @@ impl Serving {
         }
     }
 
+    fn abandon(&mut self, abandoned: &Abandoned) {
+        let Abandoned { calls, legs, requests } = abandoned;
+        self.table.abandon(|branch| call::branch_leg(branch).is_some_and(|leg| legs.contains(&leg)));
+        let invites = self.invites.extract_if(|_, call| calls.contains(call)).map(|(invite, _)| invite);
+        for key in invites.chain(requests.iter().cloned()) {
+            self.table.forget(&key);
+        }
+    }
+
     pub(crate) fn respond(&mut self, now_ms: u64, key: &ServerKey, message: Message) {
+        self.give(key, message, |table, key, message| table.respond(now_ms, key, message));
+    }
+
+    fn give(
+        &mut self,
+        key: &ServerKey,
+        message: Message,
+        take: impl FnOnce(&mut Table<FlowPeer>, &ServerKey, Message) -> Result<(), Gone>,
+    ) {
         if let Some(status) = message.status() {
             metrics::counter!("tandem_sip_responses_total", "code" => status.to_string()).increment(1);
             if status >= 200 {
                 self.invites.remove(key);
             }
         }
-        if self.table.respond(now_ms, key, message).is_err() {
+        if take(&mut self.table, key, message).is_err() {
             tracing::debug!(?key, "a response came too late for its transaction");
         }
     }
@@ -350,7 +374,7 @@ impl Serving {
         }
     }
 
-    /// Answers a request that is no INVITE, finally and without a memory of it.
+    /// Answers outside of any call, finally and without a memory of it; an INVITE, whose ACK comes, is remembered.
     pub(crate) fn answer_once(
         &mut self,
         key: &ServerKey,
@@ -360,21 +384,14 @@ impl Serving {
     ) {
         let tag = self.table.stateless_tag(request);
         let Some(response) = build_tagged(&self.shared, request, status, &tag, more) else { return };
-        metrics::counter!("tandem_sip_responses_total", "code" => status.to_string()).increment(1);
         let now_ms = self.shared.now().steady_ms;
-        if self.table.respond_once(now_ms, key, response).is_err() {
-            tracing::debug!(?key, "a response came too late for its transaction");
-        }
+        self.give(key, response, |table, key, response| table.respond_once(now_ms, key, response));
     }
 
-    /// 503, to come again in so many seconds. An INVITE needs its ACK; a REGISTER is forgotten.
+    /// 503, to come again in so many seconds.
     pub(crate) fn defer(&mut self, key: &ServerKey, request: &Message, retry_after_s: u64) {
         let retry = retry_after_s.to_string();
-        let more = |r: ResponseBuilder| r.header(Header::RetryAfter, &retry);
-        match request.method() {
-            Method::Invite => self.answer(key, request, 503, more),
-            _ => self.answer_once(key, request, 503, more),
-        }
+        self.answer_once(key, request, 503, |r| r.header(Header::RetryAfter, &retry));
     }
 
     fn arm(&mut self, myself: &ActorRef<Order>) {

@@ -62,6 +62,6 @@ async fn told(shared: &Shared, node: NodeId, ids: Vec<BindingId>) -> Vec<Option<
     match asked.ok().and_then(|bytes| decode::<Told>(&bytes)) {
         Some(Told::Held(held)) => held,
         // An older release does not know the question.
-        Some(Told::Done | Told::NotFound | Told::Refused | Told::Expiries(_)) | None => Vec::new(),
+        Some(Told::Done | Told::NotFound | Told::Refused) | None => Vec::new(),
     }
 }

@@ -11,9 +11,8 @@ use tandem_sip::uri::Uri;
 use tandem_state::{CallDirection, Cause, Command, Flow, Party, RefusedCall, State, TenantId};
 use tandem_switching::admission::{Admission, User, authenticate};
 use tandem_switching::call::{Call, Setup, SetupTarget};
-use tandem_switching::routing::{self, Here, Route, route};
+use tandem_switching::routing::{self, Route, route};
 use tandem_switching::{call, refusal};
-use tandem_transport::sip::Transport;
 
 use crate::auth;
 use crate::endpoint::Serving;
@@ -79,8 +78,7 @@ fn decide(
         return Err((to(), Cause::UnknownNumber));
     }
     let shared = &serving.shared;
-    let here = Here { node: shared.node, udp: shared.transport.locals(Transport::Udp) };
-    route(view, &here, user.tenant, &dialled.number).map_err(|refused| (refused.to, refused.cause))
+    route(view, &shared.here, user.tenant, &dialled.number).map_err(|refused| (refused.to, refused.cause))
 }
 
 /// Calls per second are judged here; calls at once are judged here and, for certain, by the log.

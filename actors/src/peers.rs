@@ -29,10 +29,6 @@ impl PeerHandler for Peers {
                 }
                 None => Told::NotFound,
             },
-            Some(Ask::Expiries { bindings }) => {
-                let ids = bindings.into_iter().map(|(tenant, number, key)| BindingId { tenant, number, key });
-                Told::Expiries(ids.map(|id| self.0.exact_expiry(&id)).collect())
-            }
             Some(Ask::Held { bindings }) => {
                 let ids = bindings.into_iter().map(|(tenant, number, key)| BindingId { tenant, number, key });
                 Told::Held(ids.map(|id| self.0.held(&id)).collect())

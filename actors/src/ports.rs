@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tandem_media::quality::Impairment;
 use tandem_state::{CallId, Command, Quality};
+use tandem_switching::registration::BindingId;
 use tandem_switching::{Call, Now, Registration, call, qualify, registration, routing};
 use tandem_transport::rtp::{Session, SessionCounters};
 
@@ -124,27 +125,31 @@ impl RegistrationPorts {
 
     /// Not while this node may not act, nor while phones that come back need it more.
     fn ask(&self, slot: &Arc<Slot<Registration>>) {
+        match self.is_asked(slot.with(|machine| Arc::clone(machine.id()))) {
+            true => metrics::counter!("tandem_qualify_asked_total").increment(1),
+            false => {
+                metrics::counter!("tandem_qualify_skipped_total").increment(1);
+                slot.answer(registration::Input::NotAsked);
+            }
+        }
+    }
+
+    fn is_asked(&self, id: Arc<BindingId>) -> bool {
         let shared = &self.shared;
-        let (now, id) = (shared.now(), slot.with(|machine| Arc::clone(machine.id())));
-        let token = shared.ids.seed();
-        let may = shared.lease.holds()
-            && !shared.places.is_short(now.steady_ms)
-            && shared.questions.begin(now.steady_ms, token, Arc::clone(&id));
-        if !may {
-            metrics::counter!("tandem_qualify_skipped_total").increment(1);
-            return slot.answer(registration::Input::NotAsked);
+        let now_ms = shared.now().steady_ms;
+        if !shared.lease.holds() || shared.places.is_short(now_ms) {
+            return false;
         }
         let view = shared.cluster.view();
         let row = (id.tenant, id.number.clone(), id.key.clone());
         let Some(binding) = view.bindings.get(&row).filter(|b| b.spec.flow.node == shared.node) else {
-            return;
+            return false;
         };
-        let sent_by = routing::sent_by(&view, &binding.spec.flow);
+        let (sent_by, token) = (routing::sent_by(&view, &binding.spec.flow), shared.ids.seed());
         let question = qualify::question(binding, &sent_by, &shared.settings.product, token);
-        if let Some(question) = question {
-            metrics::counter!("tandem_qualify_asked_total").increment(1);
-            // One that does not leave has no answer either.
-            let _ = shared.send_here(&binding.spec.flow, question.bytes().clone());
-        }
+        let Some(question) = question.filter(|_| shared.questions.begin(now_ms, token, id)) else {
+            return false;
+        };
+        shared.send_here(&binding.spec.flow, question.bytes().clone()).is_ok()
     }
 }

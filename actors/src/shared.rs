@@ -1,7 +1,7 @@
 //! What all actors of a node share: handles to the cluster, the sockets and the media workers, and the registries that
 //! find the machine of a leg, call or binding.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -12,21 +12,21 @@ use tandem_cluster::{Cluster, Lease};
 use tandem_sip::digest::NonceKey;
 use tandem_state::{
     Binding, CallId, Cause, ClusterTime, Command, Flow, LegId, NodeId, Outcome, Principal, TenantId,
-    Transport,
 };
 use tandem_switching::registration::BindingId;
+use tandem_switching::routing::Here;
 use tandem_switching::{Call, Machine, Now, Registration, call, intake, registrar};
 use tandem_transport::rtp::{Engine, SessionId};
-use tandem_transport::sip::SipTransport;
+use tandem_transport::sip::{SipTransport, Transport};
 
-use crate::endpoint::Order;
+use crate::endpoint::{Abandoned, Order};
 use crate::held::Held;
 use crate::ids::Ids;
 use crate::places::Places;
 use crate::ports::{CallPorts, RegistrationPorts};
 use crate::proposal;
 use crate::questions::Questions;
-use crate::registrations::{Entry, Registrations};
+use crate::registrations::{Entry, Registrations, is_connection};
 use crate::slot::Slot;
 use crate::tenants::{Adopt, Child, hang_up_outputs};
 use crate::wire::{Tell, encode};
@@ -35,6 +35,8 @@ use crate::wire::{Tell, encode};
 pub(crate) struct Shared {
     pub(crate) cluster: Cluster,
     pub(crate) node: NodeId,
+    /// The same, for routing.
+    pub(crate) here: Here,
     /// To be asked before this node acts.
     pub(crate) lease: Lease,
     pub(crate) transport: SipTransport,
@@ -88,6 +90,7 @@ impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
         Shared {
             node: parts.cluster.node_id(),
+            here: Here { node: parts.cluster.node_id(), udp: parts.transport.locals(Transport::Udp) },
             lease: parts.cluster.lease(),
             cluster: parts.cluster,
             transport: parts.transport,
@@ -246,25 +249,27 @@ impl Shared {
     /// The log ended calls without this node: their machines end, nobody is told, and their media stops. The endpoint is told
     /// once, for it looks through all its transactions.
     pub(crate) fn lose_calls(&self, ids: impl IntoIterator<Item = CallId>) {
-        let lost: Vec<Arc<Slot<Call>>> = ids.into_iter().filter_map(|id| self.call(id)).collect();
-        let mut legs = BTreeSet::new();
-        for call in lost.iter().map(|slot| slot.machine()) {
-            tracing::warn!(call = %call.id(), "the log has ended this call without this node: it is dropped");
+        let mut abandoned = Abandoned::default();
+        for (id, slot) in ids.into_iter().filter_map(|id| Some((id, self.call(id)?))) {
+            tracing::warn!(call = %id, "the log has ended this call without this node: it is dropped");
             metrics::counter!("tandem_calls_lost_total").increment(1);
-            legs.extend(call.leg_ids());
+            let waited = slot.answer_instead(call::Input::Lost);
+            abandoned.requests.extend(waited.into_iter().filter_map(|input| match input {
+                call::Input::Request { key, .. } => Some(key),
+                _ => None,
+            }));
+            abandoned.legs.extend(slot.with(|call| call.leg_ids().collect::<Vec<_>>()));
+            abandoned.calls.insert(id);
         }
-        if !legs.is_empty() {
-            self.order(Order::Abandon { legs });
-        }
-        for slot in lost {
-            slot.answer(call::Input::Lost);
+        if !abandoned.calls.is_empty() {
+            self.order(Order::Abandon(abandoned));
         }
     }
 
     /// The calls that the log has, as far as their machines know.
     pub(crate) fn recorded_calls(&self) -> Vec<CallId> {
         let registry = read(&self.calls);
-        let recorded = registry.iter().filter(|(_, entry)| entry.slot.machine().is_recorded());
+        let recorded = registry.iter().filter(|(_, entry)| entry.slot.with(Call::is_recorded));
         recorded.map(|(id, _)| *id).collect()
     }
 
@@ -410,7 +415,7 @@ impl Shared {
     /// Ends a connection of this node whose bindings the log took for lost: its phone, to which it looks healthy, could not
     /// be called by it until its next REGISTER, and now makes that at once.
     pub(crate) fn close(&self, flow: &Flow) {
-        if flow.node == self.node && flow.transport != Transport::Udp {
+        if flow.node == self.node && is_connection(flow) {
             self.transport.close(&crate::flow::path(flow));
         }
     }

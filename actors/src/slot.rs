@@ -66,6 +66,14 @@ impl<M: Machine> Slot<M> {
         self.wake();
     }
 
+    /// Queues this in the place of all that waits, which it gives back.
+    pub(crate) fn answer_instead(&self, input: M::Input) -> VecDeque<M::Input> {
+        let instead = VecDeque::from([input]);
+        let waited = std::mem::replace(&mut *lock(&self.inbox), instead);
+        self.wake();
+        waited
+    }
+
     /// Wakes the actor if there is one; if not, its successor looks at the inbox first thing.
     pub(crate) fn wake(&self) {
         if let Some(actor) = lock(&self.actor).as_ref() {

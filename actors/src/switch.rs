@@ -137,7 +137,7 @@ impl Switch {
         match told.map(|bytes| decode::<Told>(&bytes)) {
             Ok(Some(Told::Done)) => Ok(()),
             Ok(Some(Told::NotFound)) => Err(HangUpError::NotFound),
-            Ok(Some(Told::Refused | Told::Expiries(_) | Told::Held(_)) | None) => Err(HangUpError::Refused),
+            Ok(Some(Told::Refused | Told::Held(_)) | None) => Err(HangUpError::Refused),
             Err(PeerError::NoNode) => Err(HangUpError::NotFound),
             Err(error) => Err(HangUpError::Unreachable(error.to_string())),
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tandem_state::{BindingKey, CallId, ClusterTime, Flow, TenantId};
+use tandem_state::{BindingKey, CallId, Flow, TenantId};
 
 use crate::held::Held;
 
@@ -38,12 +38,7 @@ pub(crate) enum Ask {
         /// This one.
         call: CallId,
     },
-    /// Say when these bindings, whose flows you hold, end exactly.
-    Expiries {
-        /// One page of a list at most.
-        bindings: Vec<(TenantId, String, BindingKey)>,
-    },
-    /// The same, and whether their phones answer.
+    /// Say when these bindings, whose flows you hold, end exactly, and whether their phones answer.
     Held {
         /// One page of a list at most.
         bindings: Vec<(TenantId, String, BindingKey)>,
@@ -60,8 +55,6 @@ pub(crate) enum Told {
     /// Not understood.
     Refused,
     /// For each binding in order; `None` where it is not known here.
-    Expiries(Vec<Option<ClusterTime>>),
-    /// The same, with more of each.
     Held(Vec<Option<Held>>),
 }
 

@@ -120,11 +120,9 @@ impl Intake {
 
     /// Takes a registration, if there is room. `chance` is any random number.
     pub fn take(&mut self, now_ms: u64, chance: u64) -> Verdict {
-        if self.in_hand >= self.in_hand_max() {
-            return self.defer(now_ms, chance);
-        }
-        self.in_hand += 1;
-        Verdict::Taken
+        let verdict = self.look(now_ms, chance);
+        self.in_hand += usize::from(verdict == Verdict::Taken);
+        verdict
     }
 
     /// Whether there is room, asked before the work of a proof. Takes no place.

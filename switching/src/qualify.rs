@@ -8,7 +8,9 @@ use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::via::MAGIC_COOKIE;
-use tandem_state::{Binding, Transport};
+use tandem_state::Binding;
+
+use crate::routing::via_transport;
 
 /// What stands between the cookie and the token.
 const MARK: &str = "q";
@@ -17,12 +19,7 @@ const MARK: &str = "q";
 /// secret: whoever knows it has heard the question.
 pub fn question(binding: &Binding, sent_by: &str, product: &str, token: u64) -> Option<Message> {
     let spec = &binding.spec;
-    let transport = match spec.flow.transport {
-        Transport::Udp => "UDP",
-        Transport::Tcp => "TCP",
-        Transport::Tls => "TLS",
-        Transport::Ws => "WS",
-    };
+    let transport = via_transport(spec.flow.transport);
     let (branch, tag) = (format!("{MAGIC_COOKIE}{MARK}{token:016x}"), format!("{:08x}", token >> 32));
     let (from, to) = (format!("<sip:{sent_by}>;tag={tag}"), format!("<{}>", spec.contact));
     let request = RequestBuilder::new(Method::Options, &spec.contact).via(transport, sent_by, &branch);

@@ -12,6 +12,7 @@ use tandem_state::{
 };
 
 use crate::machine::{Machine, Now};
+use crate::refusal;
 
 /// A phone is asked so long after it was last heard, and up to [`ASK_SPREAD_MS`] later by chance: 30 s on average.
 const ASK_MS: u64 = 24_000;
@@ -181,12 +182,10 @@ impl Registration {
             Some(Ok(_) | Err(Refusal::NoBinding | Refusal::StaleRevision { .. })) => {
                 self.phase = Phase::Gone;
             }
-            // This node's lease had ended; the binding stayed, and is unbound under the next one.
-            Some(Err(Refusal::StaleNodeEpoch { current })) => {
-                self.node_epoch = current;
-                self.phase = Phase::Unbinding { reason, retry_ms: Some(now.steady_ms + RETRY_MS) };
-            }
             Some(Err(_)) | None => {
+                // Where this node's lease had ended, the binding is unbound under the next one.
+                let next = outcome.and_then(Result::err).as_ref().and_then(refusal::next_epoch);
+                self.node_epoch = next.unwrap_or(self.node_epoch);
                 self.phase = Phase::Unbinding { reason, retry_ms: Some(now.steady_ms + RETRY_MS) };
             }
         }

@@ -167,6 +167,16 @@ fn host_port(host: &str, port: u16) -> String {
     }
 }
 
+/// The transport in a Via of ours.
+pub(crate) fn via_transport(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "UDP",
+        Transport::Tcp => "TCP",
+        Transport::Tls => "TLS",
+        Transport::Ws => "WS",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

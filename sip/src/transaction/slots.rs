@@ -42,8 +42,8 @@ pub(super) struct Slots<P> {
     free: Vec<usize>,
     by_key: HashMap<Arc<str>, usize, Seeded>,
     wakes: BTreeSet<(u64, usize)>,
-    /// Of connections, because those close by the ten thousand; a datagram's peer is looked for.
-    by_connection: HashMap<P, BTreeSet<usize>, Seeded>,
+    /// Peers fail by the ten thousand.
+    by_peer: HashMap<P, BTreeSet<usize>, Seeded>,
     pub(super) clients: usize,
 }
 
@@ -68,7 +68,7 @@ impl<P: Peer> Slots<P> {
             free: Vec::new(),
             by_key: HashMap::with_hasher(Seeded(seed)),
             wakes: BTreeSet::new(),
-            by_connection: HashMap::with_hasher(Seeded(seed)),
+            by_peer: HashMap::with_hasher(Seeded(seed)),
             clients: 0,
         }
     }
@@ -96,9 +96,7 @@ impl<P: Peer> Slots<P> {
         }
         self.clients = self.clients.saturating_add(usize::from(machine.is_client()));
         self.by_key.insert(key.clone(), at);
-        if peer.is_reliable() {
-            self.by_connection.entry(peer.clone()).or_default().insert(at);
-        }
+        self.by_peer.entry(peer.clone()).or_default().insert(at);
         if let Some(slot) = self.slots.get_mut(at) {
             *slot = Some(Slot { key, machine, peer, wake_at: None });
         }
@@ -112,7 +110,7 @@ impl<P: Peer> Slots<P> {
         }
         self.clients = self.clients.saturating_sub(usize::from(slot.machine.is_client()));
         self.by_key.remove(&slot.key);
-        self.disconnect(at, &slot.peer);
+        self.part(at, &slot.peer);
         self.free.push(at);
     }
 
@@ -141,21 +139,17 @@ impl<P: Peer> Slots<P> {
         self.wakes.first().filter(|(wake, _)| *wake <= now_ms).map(|(_, at)| *at)
     }
 
-    fn disconnect(&mut self, at: usize, peer: &P) {
-        let Some(slots) = self.by_connection.get_mut(peer) else { return };
+    fn part(&mut self, at: usize, peer: &P) {
+        let Some(slots) = self.by_peer.get_mut(peer) else { return };
         slots.remove(&at);
         if slots.is_empty() {
-            self.by_connection.remove(peer);
+            self.by_peer.remove(peer);
         }
     }
 
     /// The slots that speak to this peer, in slot order.
     pub(super) fn of_peer(&self, peer: &P) -> Vec<usize> {
-        if peer.is_reliable() {
-            return self.by_connection.get(peer).into_iter().flatten().copied().collect();
-        }
-        let taken = self.slots.iter().enumerate();
-        taken.filter(|(_, slot)| slot.as_ref().is_some_and(|s| &s.peer == peer)).map(|(at, _)| at).collect()
+        self.by_peer.get(peer).into_iter().flatten().copied().collect()
     }
 
     /// The client transactions whose branch is one of these, in slot order.

@@ -196,10 +196,9 @@ impl<P: Peer> Table<P> {
     /// remembered all the same.
     pub fn respond_once(&mut self, now_ms: u64, key: &ServerKey, response: Message) -> Result<(), Gone> {
         self.respond(now_ms, key, response)?;
-        let done = self.slots.find(&key.0);
-        let is_invite = |at| self.slots.get(at).is_some_and(|slot| slot.machine.is_invite());
-        if let Some(at) = done.filter(|at| !is_invite(*at)) {
-            self.slots.remove(at);
+        let done = self.slots.find(&key.0).and_then(|at| self.slots.get(at));
+        if done.is_some_and(|slot| !slot.machine.is_invite()) {
+            self.forget(key);
         }
         Ok(())
     }
@@ -228,6 +227,13 @@ impl<P: Peer> Table<P> {
     /// Ends our transactions whose branch `is_gone`, without a word to anybody.
     pub fn abandon(&mut self, is_gone: impl Fn(&str) -> bool) {
         for at in self.slots.clients_of(is_gone) {
+            self.slots.remove(at);
+        }
+    }
+
+    /// Ends a transaction of a peer's, without a word to anybody. A copy of its request is a new request.
+    pub fn forget(&mut self, key: &ServerKey) {
+        if let Some(at) = self.slots.find(&key.0) {
             self.slots.remove(at);
         }
     }

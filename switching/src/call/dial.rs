@@ -32,18 +32,20 @@ impl Call {
         }
     }
 
-    fn ring(&mut self, index: usize) {
+    /// False when there is nothing to say to that phone.
+    fn ring(&mut self, index: usize) -> bool {
         let offer = self.caller.media.remote.clone();
         let expires_s = u32::try_from(self.settings.ring_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
-        let Some(leg) = self.callees.get_mut(index) else { return };
+        let Some(leg) = self.callees.get_mut(index) else { return false };
         let body = offer.as_deref().and_then(|offer| leg.local_description(offer));
         let invite = leg.invite(body.as_deref(), expires_s, &self.settings.product, self.max_forwards);
-        let Some(invite) = invite else { return };
+        let Some(invite) = invite else { return false };
         leg.opened = Some(invite.clone());
         leg.stage = Stage::Inviting { invite: invite.clone(), provisional: false, cancel: None };
         let (id, flow) = (leg.id, leg.flow.clone());
         self.put(Output::Listen(id));
         self.put(Output::Request { message: invite, flow });
+        true
     }
 
     /// The phone behind a flow that failed is rung by its next one; false when there is none, or the ringing is over. Only
@@ -53,12 +55,13 @@ impl Call {
         let Some(index) = self.callees.iter().position(|leg| leg.id == id && leg.is_open_attempt()) else {
             return false;
         };
-        if !dialling || !self.callees.get_mut(index).is_some_and(super::Leg::turn_to_next_flow) {
-            return false;
+        while dialling && self.callees.get_mut(index).is_some_and(super::Leg::turn_to_next_flow) {
+            if self.ring(index) {
+                self.early = self.early.filter(|early| *early != id);
+                return true;
+            }
         }
-        self.early = self.early.filter(|early| *early != id);
-        self.ring(index);
-        true
+        false
     }
 
     /// What the log says to the call's record.

@@ -16,6 +16,7 @@ use tandem_state::{Cause, LegId, Transport};
 
 use super::leg::{Leg, Stage};
 use crate::refusal;
+use crate::routing::via_transport;
 
 /// What a call takes inside its dialogs.
 pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
@@ -62,15 +63,6 @@ impl Leg {
         format!("<sip:{}@{}{transport}>", self.id, self.sent_by)
     }
 
-    fn via(&self) -> &'static str {
-        match self.flow.transport {
-            Transport::Udp => "UDP",
-            Transport::Tcp => "TCP",
-            Transport::Tls => "TLS",
-            Transport::Ws => "WS",
-        }
-    }
-
     fn branch(&self, cseq: u32, suffix: &str) -> String {
         format!("{MAGIC_COOKIE}{}-{cseq:x}{suffix}", self.id)
     }
@@ -91,7 +83,7 @@ impl Leg {
         let request = self.dialog.request(Method::Invite);
         self.opened_cseq = self.dialog.local_cseq;
         let request = request
-            .via(self.via(), &self.sent_by, &self.branch(self.opened_cseq, ""))
+            .via(via_transport(self.flow.transport), &self.sent_by, &self.branch(self.opened_cseq, ""))
             .max_forwards(max_forwards)
             .header(Header::Contact, &self.contact())
             .header(Header::Allow, ALLOW)
@@ -113,7 +105,7 @@ impl Leg {
         let target_refresh = matches!(method, Method::Invite | Method::Update);
         let contact = target_refresh.then(|| self.contact());
         let request = request
-            .via(self.via(), &self.sent_by, &branch)
+            .via(via_transport(self.flow.transport), &self.sent_by, &branch)
             .maybe(Header::Contact, contact.as_deref())
             .maybe(Header::Allow, target_refresh.then_some(ALLOW))
             .maybe(Header::Reason, reason)
@@ -130,7 +122,7 @@ impl Leg {
         let request = self
             .dialog
             .ack(cseq)
-            .via(self.via(), &self.sent_by, &self.branch(cseq, "a"))
+            .via(via_transport(self.flow.transport), &self.sent_by, &self.branch(cseq, "a"))
             .header(Header::UserAgent, product);
         with_description(request, description).build().ok()
     }
@@ -146,7 +138,9 @@ impl Leg {
         let mut dialog = Dialog::uac(self.opened.as_ref()?, answer).ok()?;
         let via = |request: RequestBuilder, name: &str| {
             let branch = self.branch(self.opened_cseq, &format!("{name}{nth}"));
-            request.via(self.via(), &self.sent_by, &branch).header(Header::UserAgent, product)
+            request
+                .via(via_transport(self.flow.transport), &self.sent_by, &branch)
+                .header(Header::UserAgent, product)
         };
         let ack = via(dialog.ack(self.opened_cseq), "k").build().ok()?;
         let bye =

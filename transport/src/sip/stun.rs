@@ -9,6 +9,8 @@ use bytes::Bytes;
 const REQUEST: [u8; 2] = [0, 1];
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const HEADER_OCTETS: usize = 20;
+/// Header, attribute header, family, port and an IPv6 address.
+const ANSWER_OCTETS_MAX: usize = HEADER_OCTETS + 4 + 4 + 16;
 const COOKIE_AND_ID: std::ops::Range<usize> = 4..HEADER_OCTETS;
 
 /// Octets that are no SIP message: those begin with a letter.
@@ -23,20 +25,18 @@ pub(super) fn answer(request: &[u8], remote: SocketAddr) -> Option<Bytes> {
         return None;
     }
     let mask = request.get(COOKIE_AND_ID)?;
-    let address: Vec<u8> = match remote.ip() {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    };
-    let family = if remote.is_ipv4() { 1 } else { 2 };
-    let masked =
-        |octets: &[u8]| octets.iter().zip(mask).map(|(octet, mask)| octet ^ mask).collect::<Vec<u8>>();
-    let value_octets = u8::try_from(4 + address.len()).ok()?;
-    let mut answer = vec![1, 1, 0, 4 + value_octets];
+    let (family, value_octets) = if remote.is_ipv4() { (1, 8) } else { (2, 20) };
+    let mut answer = Vec::with_capacity(ANSWER_OCTETS_MAX);
+    answer.extend_from_slice(&[1, 1, 0, 4 + value_octets]);
     answer.extend_from_slice(mask);
     // XOR-MAPPED-ADDRESS.
     answer.extend_from_slice(&[0, 0x20, 0, value_octets, 0, family]);
-    answer.extend(masked(&remote.port().to_be_bytes()));
-    answer.extend(masked(&address));
+    let mut add_masked = |octets: &[u8]| answer.extend(octets.iter().zip(mask).map(|(o, mask)| o ^ mask));
+    add_masked(&remote.port().to_be_bytes());
+    match remote.ip() {
+        IpAddr::V4(v4) => add_masked(&v4.octets()),
+        IpAddr::V6(v6) => add_masked(&v6.octets()),
+    }
     Some(Bytes::from(answer))
 }
 

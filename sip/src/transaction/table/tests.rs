@@ -223,6 +223,20 @@ fn an_abandoned_branch_says_nothing_more_and_the_others_go_on() {
 }
 
 #[test]
+fn a_forgotten_invite_that_rang_says_nothing_more_and_its_copy_is_a_new_one() {
+    let mut table = table();
+    let invite = request("INVITE", "z9hG4bK1");
+    let key = ServerKey::of(&invite);
+    received(&mut table, &invite);
+    table.respond(5, &key, response(&invite, 180)).unwrap();
+    outputs(&mut table);
+    table.forget(&key);
+    assert_eq!((outputs(&mut table), table.len(), table.poll_timeout()), (vec![], 0, None));
+    assert_eq!(table.respond(9, &key, response(&invite, 200)), Err(Gone));
+    assert!(matches!(received(&mut table, &invite)[..], [Output::Request { .. }]));
+}
+
+#[test]
 fn what_is_answered_once_is_forgotten_but_for_an_invite_whose_ack_is_awaited() {
     let mut table = table();
     let register = request("REGISTER", "z9hG4bK1");

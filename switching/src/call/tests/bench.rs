@@ -96,7 +96,14 @@ impl Bench {
         let ring_ms = words.value("ring").map_or(60_000, |ms| ms.parse().unwrap());
         let settings = Settings { ring_ms, product: "Tandem".into(), ..Settings::default() };
         let flows = words.value("flows").map_or(1, |count| count.parse().unwrap());
-        self.call = Call::new(self.now(), self.setup(invite, key, settings, flows)).ok();
+        let unsayable = words.value("unsayable").map(|nth| nth.parse().unwrap());
+        let mut setup = self.setup(invite, key, settings, flows);
+        for (next, nth) in setup.targets.iter_mut().flat_map(|one| one.target.next.iter_mut().zip(2u16..)) {
+            if Some(nth) == unsayable {
+                next.path = vec!["<sip:edge.example;lr>\r\nX: 1".into()];
+            }
+        }
+        self.call = Call::new(self.now(), setup).ok();
         self.collect();
         self.call.is_some()
     }
