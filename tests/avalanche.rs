@@ -65,12 +65,7 @@ fn epochs(demo: &Demo) -> Vec<Value> {
 
 /// The sum of a counter over all nodes.
 fn counted(demo: &Demo, name: &str) -> f64 {
-    (1..=3)
-        .filter_map(|node| {
-            let (200, page) = demo.get(node, "/metrics").ok()? else { return None };
-            page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok())
-        })
-        .sum()
+    (1..=3).filter_map(|node| demo.metric(node, name)).sum()
 }
 
 #[test]
@@ -95,10 +90,10 @@ fn an_avalanche_is_let_in_at_the_rate_of_the_log_and_refreshes_cost_it_nothing()
         })
         .sum();
     assert_eq!(held, PHONES as u64);
-    let admitted = counted(&demo, "tandem_register_admitted_total ");
+    let admitted = counted(&demo, "tandem_register_admitted_total");
     let once = PHONES as f64..1.1 * PHONES as f64;
     assert!(once.contains(&admitted), "each phone needs the log once and its refresh does not: {admitted}");
-    let deferred = counted(&demo, "tandem_register_deferred_total ");
+    let deferred = counted(&demo, "tandem_register_deferred_total");
     assert!(deferred >= avalanche["deferred"].as_u64().expect("a count") as f64, "{deferred}: {report}");
     assert!(avalanche["deferred"].as_u64() > Some(0), "nobody was sent away: this was none: {report}");
 

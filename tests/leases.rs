@@ -13,16 +13,11 @@ use support::{SOON, eventually};
 /// Lease, margin and one second more.
 const CALLED_DOWN: Duration = Duration::from_millis(1_800 + 200 + 1_000);
 
-fn member(demo: &Demo, asked: u8, node: u8) -> Option<Value> {
-    let status = demo.status(asked)?;
-    status["nodes"].as_array()?.iter().find(|one| one["name"] == format!("n{node}")).cloned()
-}
-
 /// The epoch of a node that holds a lease.
 #[track_caller]
 fn up(demo: &Demo, asked: u8, node: u8) -> u64 {
     eventually(SOON, &format!("n{node} is up"), || {
-        let member = member(demo, asked, node)?;
+        let member = demo.member(asked, node)?;
         let holds = member["state"] == "up" && member["lease_ms"].as_u64()? > 0;
         member["epoch"].as_u64().filter(|_| holds)
     })
@@ -32,7 +27,7 @@ fn up(demo: &Demo, asked: u8, node: u8) -> u64 {
 #[track_caller]
 fn down(demo: &Demo, asked: u8, node: u8, epoch: u64, since: Instant) -> Duration {
     eventually(SOON, &format!("n{node} is called down"), || {
-        let member = member(demo, asked, node)?;
+        let member = demo.member(asked, node)?;
         let ended = member["state"] == "down" && member["lease_ms"] == 0 && member["epoch"] == epoch + 1;
         ended.then_some(())
     });
@@ -77,17 +72,6 @@ fn registers_again(demo: &Demo, node: u8) {
     });
 }
 
-fn signal(demo: &Demo, node: u8, name: &str) {
-    let pid = demo.pid(node).to_string();
-    let status = std::process::Command::new("kill").args([name, &pid]).status().expect("kill");
-    assert!(status.success(), "kill {name} {pid}");
-}
-
-fn gauge(demo: &Demo, node: u8, name: &str) -> Option<f64> {
-    let (200, page) = demo.get(node, "/metrics").ok()? else { return None };
-    page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-}
-
 #[test]
 fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_higher_epoch() {
     let demo = Demo::start(31);
@@ -123,20 +107,20 @@ fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_h
     let mut over_tcp = Phone::over_tcp(&demo, &demo.account(), 3);
     over_tcp.register();
     let paused = Instant::now();
-    signal(&demo, 3, "-STOP");
+    demo.signal(3, "-STOP");
     let took = down(&demo, 1, 3, first + 1, paused);
     assert!(took <= CALLED_DOWN, "called down after {took:?}");
     lost_cdr(&demo, &[1, 2], &caller.account, &callee.account);
     std::thread::sleep(Duration::from_secs(4).saturating_sub(paused.elapsed()));
-    signal(&demo, 3, "-CONT");
+    demo.signal(3, "-CONT");
     let back = Instant::now();
     assert_eq!(up(&demo, 1, 3), first + 2);
     println!("paused: called down after {took:?}, up again {:?} after it went on", back.elapsed());
     registers_again(&demo, 3);
     eventually(SOON, "it has dropped its call and the media of it", || {
-        let gone = gauge(&demo, 3, "tandem_calls_active ")? == 0.0
-            && gauge(&demo, 3, "tandem_rtp_sessions ")? == 0.0
-            && gauge(&demo, 3, "tandem_calls_lost_total ")? == 1.0;
+        let gone = demo.metric(3, "tandem_calls_active")? == 0.0
+            && demo.metric(3, "tandem_rtp_sessions")? == 0.0
+            && demo.metric(3, "tandem_calls_lost_total")? == 1.0;
         gone.then_some(())
     });
     assert!(over_tcp.sees_its_connection_closed(SOON), "a phone whose binding is lost has to register again");
@@ -150,8 +134,8 @@ fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_h
 
     // Nobody else was.
     assert_eq!((up(&demo, 2, 1), up(&demo, 2, 2)), (first, first));
-    assert_eq!(gauge(&demo, 3, "tandem_node_epoch "), Some(3.0), "it began with epoch {first}");
-    assert!(gauge(&demo, 1, "tandem_lease_renewals_total ").is_some_and(|count| count > 5.0));
+    assert_eq!(demo.metric(3, "tandem_node_epoch"), Some(3.0), "it began with epoch {first}");
+    assert!(demo.metric(1, "tandem_lease_renewals_total").is_some_and(|count| count > 5.0));
     let (code, out, error) = demo.cli(1, &["cluster", "hash"]);
     assert_eq!(code, 0, "{out}{error}");
 }

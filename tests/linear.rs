@@ -5,7 +5,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -91,11 +90,6 @@ fn client(demo: &Demo, seed: u64, begun: Instant, histories: &Histories, stop: &
     }
 }
 
-fn signal(demo: &Demo, node: u8, name: &str) {
-    let sent = Command::new("kill").args([name, &demo.pid(node).to_string()]).status().expect("kill");
-    assert!(sent.success());
-}
-
 fn leader(demo: &Demo) -> u8 {
     eventually(Duration::from_secs(20), "a leader", || (1..=3).find_map(|node| demo.leader(node)))
 }
@@ -120,15 +114,17 @@ fn who_owns_a_number_is_linearizable_while_nodes_die_and_stop() {
         demo.restart(first);
         pause(3);
         let second = leader(&demo);
-        signal(&demo, second, "-STOP");
+        demo.signal(second, "-STOP");
         pause(3);
-        signal(&demo, second, "-CONT");
+        demo.signal(second, "-CONT");
         pause(2);
         let follower = if leader(&demo) == 3 { 2 } else { 3 };
         demo.kill(follower);
         pause(2);
         demo.restart(follower);
         pause(3);
+        let asked = || histories.lock().expect("no panic inside").values().map(Vec::len).sum::<usize>();
+        eventually(Duration::from_secs(60), "enough operations", || (asked() > 500).then_some(()));
         stop.store(true, Ordering::Relaxed);
     });
     let histories = histories.into_inner().expect("no panic inside");

@@ -6,7 +6,6 @@ mod support;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use support::demo::Demo;
@@ -14,23 +13,9 @@ use support::eventually;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// The config of a machine like n3, in a folder of its own.
-fn config_of(demo: &Demo, number: u8) -> PathBuf {
-    let folder = demo.dir.join(format!("n{number}"));
-    fs::create_dir_all(&folder).expect("the node's folder");
-    let net = demo.host().octets()[2];
-    let config = fs::read_to_string(demo.dir.join("n3/tandem.toml")).expect("n3's config");
-    let config = config
-        .replace("\"n3\"", &format!("\"n{number}\""))
-        .replace(&format!("127.0.{net}.3"), &format!("127.0.{net}.{number}"));
-    let path = folder.join("tandem.toml");
-    fs::write(&path, config).expect("the node's config");
-    path
-}
-
 /// A machine like n3 with an empty data directory, prepared by `cluster join`; started by `Demo::restart(4)`.
 fn new_machine(demo: &Demo) {
-    let path = config_of(demo, 4);
+    let path = demo.config_of(4);
     let (code, _, error) = demo.cli(1, &["cluster", "add", "n2"]);
     assert!(code == 1 && error.contains("a node n2 is there already"), "{error}");
     let (_, astray, _) = demo.cli(1, &["cluster", "add", "n7"]);
@@ -46,7 +31,7 @@ fn new_machine(demo: &Demo) {
 
 /// n3 is not running: a copy of its directory is no node, and nothing is made anew beside what is there.
 fn copies_are_refused(demo: &Demo) {
-    let path = config_of(demo, 5).to_string_lossy().into_owned();
+    let path = demo.config_of(5).to_string_lossy().into_owned();
     let data = demo.dir.join("n3/data").to_string_lossy().into_owned();
     let copied = Command::new("cp").args(["-r", &data]).arg(demo.dir.join("n5/data")).status();
     assert!(copied.expect("cp").success());
@@ -72,13 +57,6 @@ fn the_cluster_port_speaks_tls_alone(demo: &Demo) {
     let _ = stream.read_to_end(&mut answer);
     assert!(answer.len() <= 7, "an alert of TLS at most: {answer:?}");
     eventually(LONG, "the log names it", || demo.logs().contains("does not speak TLS").then_some(()));
-}
-
-fn names_of_voters(demo: &Demo) -> Vec<String> {
-    let status = demo.json(1, &["cluster", "status"]);
-    let votes = |node: &&serde_json::Value| matches!(node["raft"].as_str(), Some("leader" | "follower"));
-    let nodes = status["nodes"].as_array().expect("nodes");
-    nodes.iter().filter(votes).filter_map(|node| Some(node["name"].as_str()?.to_owned())).collect()
 }
 
 #[test]
@@ -110,7 +88,7 @@ fn a_lost_machine_is_removed_and_a_new_one_takes_its_place() {
     new_machine(&demo);
     demo.restart(4);
     eventually(LONG, "n4 votes, and n3 is no member", || {
-        (names_of_voters(&demo) == ["n1", "n2", "n4"]).then_some(())
+        (demo.voters(1) == ["n1", "n2", "n4"]).then_some(())
     });
     let (code, _, error) = demo.cli(1, &["cluster", "hash"]);
     assert_eq!(code, 0, "{error}");

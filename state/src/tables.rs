@@ -157,7 +157,8 @@ impl State {
         self.apply_version >= LEASES_APPLY_VERSION
     }
 
-    /// Whether renewals carry marks, and the cluster key can be changed.
+    /// Whether renewals carry marks, the cluster key can be changed, keys of nodes are bounded by themselves, and a node may
+    /// be too old to start.
     pub fn has_marks(&self) -> bool {
         self.apply_version >= THIRD_APPLY_VERSION
     }
@@ -172,11 +173,6 @@ impl State {
     pub fn tenant_by_name(&self, name: &str) -> Option<(TenantId, &TenantConfig)> {
         let id = *self.by_name.get(name)?;
         Some((id, self.tenants.get(&id)?))
-    }
-
-    /// Whether keys of nodes are bounded by themselves, and a node may be too old to start.
-    pub(crate) fn has_third_rules(&self) -> bool {
-        self.apply_version >= THIRD_APPLY_VERSION
     }
 
     /// An extension of a tenant.

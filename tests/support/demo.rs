@@ -376,9 +376,8 @@ impl Demo {
         self.restarted.lock().expect("no panic inside").push(started);
     }
 
-    /// Prepares a machine like n3 with an empty data directory by `cluster invite` at node `via` and `cluster join`;
-    /// started by [`Demo::restart`].
-    pub fn join_machine(&self, node: u8, via: u8) {
+    /// The config of a machine like n3, in a folder of its own.
+    pub fn config_of(&self, node: u8) -> PathBuf {
         let folder = self.dir.join(format!("n{node}"));
         std::fs::create_dir_all(&folder).expect("a folder");
         let like = std::fs::read_to_string(self.dir.join("n3/tandem.toml")).expect("n3's config");
@@ -387,11 +386,31 @@ impl Demo {
             .replace(&format!("127.0.{}.3", self.net), &format!("127.0.{}.{node}", self.net));
         let path = folder.join("tandem.toml");
         std::fs::write(&path, config).expect("a config");
+        path
+    }
+
+    /// Prepares a machine like n3 with an empty data directory by `cluster invite` at node `via` and `cluster join`;
+    /// started by [`Demo::restart`].
+    pub fn join_machine(&self, node: u8, via: u8) {
+        let path = self.config_of(node);
         let (code, token, error) = self.cli(via, &["cluster", "invite"]);
         assert_eq!(code, 0, "{error}");
         let (code, _, error) =
             self.cli(via, &["cluster", "join", token.trim(), "--config", &path.to_string_lossy()]);
         assert_eq!(code, 0, "{error}");
+    }
+
+    /// A sample on the metrics page of a node; `None` where it is not there.
+    pub fn metric(&self, node: u8, name: &str) -> Option<f64> {
+        let (200, page) = self.get(node, "/metrics").ok()? else { return None };
+        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
+    /// Sends a signal, such as `-STOP`, to a node's process.
+    pub fn signal(&self, node: u8, name: &str) {
+        let pid = self.pid(node).to_string();
+        let status = Command::new("kill").args([name, &pid]).status().expect("kill");
+        assert!(status.success(), "kill {name} {pid}");
     }
 
     /// The names of those that vote, by the word of a node.

@@ -34,10 +34,10 @@ impl State {
 
     /// How long a new key is kept; `None` for not at all.
     fn room_for_key(&self, principal: &Principal) -> Result<Option<u64>, Refusal> {
-        if self.has_third_rules() && is_of_node(principal) {
+        if self.has_marks() && is_of_node(principal) {
             return Ok((self.node_keys < NODE_KEYS_MAX).then_some(NODE_KEY_KEPT_MS));
         }
-        let others = if self.has_third_rules() { self.node_keys } else { 0 };
+        let others = if self.has_marks() { self.node_keys } else { 0 };
         if self.idempotency.len() - others >= KEYS_MAX {
             let limit = u32::try_from(KEYS_MAX).unwrap_or(u32::MAX);
             return Err(Refusal::LimitReached { name: "idempotency_keys".to_owned(), limit });

@@ -17,7 +17,7 @@ impl State {
             return Err(invalid("node", "only a node itself says that it started"));
         }
         check_node(node)?;
-        if self.has_third_rules() && node.apply_version < self.apply_version {
+        if self.has_marks() && node.apply_version < self.apply_version {
             return Err(Refusal::TooOld { in_force: self.apply_version, newest: node.apply_version });
         }
         if let Some(other) = self.nodes.values().find(|other| other.name == node.name && other.id != node.id)

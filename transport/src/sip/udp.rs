@@ -149,7 +149,7 @@ impl Reader {
         }
     }
 
-    /// A phone asks whether its flow is still one. Not by a node that may not speak: it had better look for another.
+    /// A phone asks whether its flow is still one. The gate judges the answer like all that is sent.
     fn keep_alive(&self, path: &Path, datagram: &[u8]) {
         match stun::answer(datagram, path.remote) {
             Some(answer) if self.gate.may_send(path, &answer) => {
