@@ -1,5 +1,5 @@
-//! What a node does while it leads: gathers proposals into entries and stamps them, lets time pass, promotes learners,
-//! raises the rules in force.
+//! What a node does while it leads: gathers proposals into entries and stamps them, lets time pass, raises the rules in
+//! force.
 //!
 //! Whether it leads is decided by Raft when an entry is written, never by looking at a metric: those only tell whom
 //! to ask first.
@@ -215,7 +215,7 @@ async fn step_time(node: &Node) -> Option<Proposal> {
     }
 }
 
-/// Proposes `Tick` and promotes learners while this node leads.
+/// While this node leads: proposes `Tick`, raises the rules in force, hands leadership home.
 pub(crate) async fn tend(node: Arc<Node>) {
     const LOOK: Duration = Duration::from_millis(200);
     let mut ticked = Instant::now();
@@ -229,7 +229,6 @@ pub(crate) async fn tend(node: Arc<Node>) {
             reign.ended();
             continue;
         }
-        node.tend_members().await;
         node.lead_from_home(&mut reign).await;
         raise_rules(&node, &mut raised);
         let view = node.shared.view.load();

@@ -99,6 +99,19 @@ pub(crate) async fn announce(node: Arc<Node>) {
     }
 }
 
+/// While this node leads: looks after the members ([`Node::tend_members`]), until the node stops. It is no part of
+/// `leader::tend`, for a learner may take seconds to say what it has of the archive.
+pub(crate) async fn tend(node: Arc<Node>) {
+    const LOOK: Duration = Duration::from_millis(200);
+    const AGAIN: Duration = Duration::from_secs(2);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if node.leader_hint() == Some(node.id()) && !node.tend_members().await {
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
 async fn join_as_learner(node: &Node) {
     let ask = MemberAsk::AddLearner { node: node.id(), address: node.record.cluster_address.clone() };
     let mut turn = 0_usize;

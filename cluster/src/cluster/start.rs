@@ -155,6 +155,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     spawn_until(until(), propose::forward(Arc::clone(&node), numbers));
     spawn_until(until(), follow_addresses(Arc::clone(&node)));
     spawn_until(until(), member::announce(Arc::clone(&node)));
+    spawn_until(until(), member::tend(Arc::clone(&node)));
     spawn_until(until(), renewal::tend(Arc::clone(&node)));
     spawn_until(until(), keys::tend(Arc::clone(&node)));
     tracing::info!(node = %node.id(), incarnation = incarnation.0, %address, "node started");

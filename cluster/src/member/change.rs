@@ -164,8 +164,9 @@ impl Node {
     }
 
     /// While this node leads: ends a change of voters that an earlier leader left half done, takes those out of the tables
-    /// that were taken out of the membership, promotes a learner that has caught up.
-    pub(crate) async fn tend_members(&self) {
+    /// that were taken out of the membership, promotes a learner that has caught up. False: something was refused, and is
+    /// not to be tried again at once.
+    pub(crate) async fn tend_members(&self) -> bool {
         let membership = self.metrics().membership_config;
         let membership = membership.membership();
         let view = self.shared.view.load_full();
@@ -173,36 +174,42 @@ impl Node {
         if let Some(left) = left {
             tracing::info!(node = %left, "a removed node's calls and bindings are ended");
             let note = Command::NodeRemoved { node: *left };
-            if let Err(error) = self.propose(Principal::Node(self.id()), None, note).await {
+            let noted = self.propose(Principal::Node(self.id()), None, note).await;
+            if let Err(error) = &noted {
                 tracing::warn!(node = %left, %error, "a removed node is still in the tables");
             }
-            return;
+            return noted.is_ok();
         }
         if membership.get_joint_config().len() > 1 {
             let change = ChangeMembers::AddVoterIds(BTreeSet::new());
-            self.finish(change, "a change of voters that was left half done is finished").await;
-            return;
+            return self.finish(change, "a change of voters that was left half done is finished").await;
         }
+        let mut well = true;
         for learner in membership.learner_ids().map(NodeId) {
             if self.may_vote(learner).await.is_ok() {
                 if let Some(why) = self.lacks_archive(learner).await {
                     tracing::warn!(node = %learner, why, "a learner does not vote yet: its archive is not whole");
+                    well = false;
                     continue;
                 }
                 tracing::info!(node = %learner, "a learner has caught up: it is promoted");
                 let change = ChangeMembers::AddVoterIds(BTreeSet::from([learner.0]));
-                self.finish(change, "the learner votes now").await;
-                return;
+                return self.finish(change, "the learner votes now").await;
             }
         }
+        well
     }
 
-    async fn finish(&self, change: ChangeMembers<u64, BasicNode>, done: &str) {
+    async fn finish(&self, change: ChangeMembers<u64, BasicNode>, done: &str) -> bool {
         match tokio::time::timeout(CHANGE_TIMEOUT, self.raft().change_membership(change, true)).await {
-            Ok(Ok(_)) => tracing::info!("{done}"),
+            Ok(Ok(_)) => {
+                tracing::info!("{done}");
+                return true;
+            }
             Ok(Err(error)) => tracing::warn!(%error, "voters were not changed"),
             Err(_) => tracing::warn!("voters were not changed in time"),
         }
+        false
     }
 
     fn is_member(&self, node: NodeId) -> bool {
