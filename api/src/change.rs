@@ -53,14 +53,14 @@ pub(crate) async fn carry_out(
 /// Writes down what was done in the session's name and changes nothing in the state; asked again about the same view, it is
 /// written once.
 pub(crate) async fn audit(api: &Api, session: &Session, action: String) -> Result<(), Problem> {
-    let key = audit_key(&action, session.view.position);
+    let key = own_key(&format!("audit of {action} at {}", session.view.position));
     note(api, session, Some(key), action).await
 }
 
 /// A key of the API's own stands among those of the client in whose name it is: it begins with a character that no header
 /// may have, so that nobody can take it first.
-fn audit_key(action: &str, position: u64) -> IdempotencyKey {
-    IdempotencyKey { key: format!("\u{1}audit of {action} at {position}"), body_hash: [0; 32] }
+pub(crate) fn own_key(text: &str) -> IdempotencyKey {
+    IdempotencyKey { key: format!("\u{1}{text}"), body_hash: [0; 32] }
 }
 
 /// Has an action written down. While members of a release without this command are in the cluster, as before it, it is
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn no_client_can_send_a_key_of_the_apis_own() {
-        let own = audit_key("hang up call 1", 7).key;
+        let own = own_key("hang up call 1").key;
         assert!(axum::http::HeaderValue::from_str(&own).is_err(), "{own:?} can be sent");
         let mut parts = parts("PUT", "/", "k");
         // Octets that a header may have, and its text may not.

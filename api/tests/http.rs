@@ -7,6 +7,9 @@ use std::time::Duration;
 use node::Node;
 use serde_json::json;
 use tandem_api::Limits;
+use tandem_state::{
+    CallDirection, CallEpoch, CallId, Cause, Cdr, ClusterTime, InteractionId, NodeId, Party, TenantId,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_error_is_a_problem_that_says_what_was_wrong() {
@@ -256,5 +259,53 @@ async fn the_description_is_openapi_3_1_and_names_every_scheme() {
             "{name} is referred to, not described"
         );
     }
+    node.stop().await;
+}
+
+/// A CDR of a call that this cluster never saw, in the text form of the API.
+fn lost_cdr(tenant: TenantId) -> String {
+    let call = CallId(7);
+    tandem_cluster::cdr_to_text(&Cdr {
+        id: format!("{call}-1"),
+        interaction: InteractionId(7),
+        call,
+        attempt: 1,
+        tenant,
+        direction: CallDirection::Internal,
+        from: Party::default(),
+        to: Party::default(),
+        start: ClusterTime(1),
+        answer: None,
+        end: ClusterTime(2),
+        duration_s: 0,
+        billed_s: 0,
+        cost_micros: None,
+        currency: String::new(),
+        cause: Cause::Busy,
+        trunk: String::new(),
+        node: NodeId(9),
+        epoch: CallEpoch(1),
+        quality: None,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cdr_of_no_tenant_can_be_salvaged_once_there_is_one() {
+    let node = Node::with_tenants().await;
+    let next = TenantId(node.cluster.view().tenants.keys().map(|id| id.0).max().unwrap() + 1);
+    let body = json!({"cdrs": [lost_cdr(next)]});
+    let salvage =
+        async || node.ask("POST", "/v1/cluster/salvage", &node.operator, Some(&body), &[]).await.body;
+    let of_no_tenant = salvage().await;
+    assert_eq!(
+        (&of_no_tenant["imported"], of_no_tenant["of_no_tenant"].as_array().unwrap().len()),
+        (&json!(0), 1)
+    );
+    let domain = json!({"domain": "initech.example"});
+    let made = node.ask("PUT", "/v1/tenants/initech", &node.operator, Some(&domain), &[]).await;
+    assert_eq!(made.status, 200, "{}", made.text);
+    assert!(node.cluster.view().tenants.contains_key(&next));
+    assert_eq!(salvage().await["imported"], 1);
+    assert_eq!(salvage().await["known"], 1);
     node.stop().await;
 }

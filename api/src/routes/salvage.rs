@@ -1,14 +1,14 @@
 //! CDRs of lost nodes, brought in by `tandem salvage`.
 
 use serde::Deserialize;
-use tandem_state::command::IdempotencyKey;
+use tandem_state::tables::THIRD_APPLY_VERSION;
 use tandem_state::{Cdr, Command, Refusal};
 use utoipa::ToSchema;
 
 use super::{Shared, blocking};
 use crate::answer::Answer;
 use crate::api::Api;
-use crate::change::Change;
+use crate::change::{Change, own_key};
 use crate::problem::Problem;
 use crate::session::Session;
 use crate::views::SalvageView;
@@ -48,15 +48,34 @@ async fn take_over(api: &Api, session: &Session, cdr: Cdr, told: &mut SalvageVie
     match known.into_iter().find(|known| known.id == cdr.id) {
         Some(known) if known == cdr => told.known += 1,
         Some(_) => told.different.push(cdr.id),
+        None if is_refused(session, &cdr, told)? => {}
         None => import(api, session, cdr, told).await?,
     }
     Ok(())
 }
 
+/// What the state would refuse today. It is not asked, for it would keep the refusal with the key, and the same CDR may be
+/// welcome tomorrow.
+fn is_refused(session: &Session, cdr: &Cdr, told: &mut SalvageView) -> Result<bool, Problem> {
+    let view = &session.view;
+    if !view.has_marks() {
+        return Err(Refusal::NotInForce { needs: THIRD_APPLY_VERSION, current: view.apply_version }.into());
+    }
+    if !view.tenants.contains_key(&cdr.tenant) {
+        told.of_no_tenant.push(cdr.id.clone());
+        return Ok(true);
+    }
+    if view.calls.contains_key(&cdr.call) {
+        told.different.push(cdr.id.clone());
+        return Ok(true);
+    }
+    Ok(false)
+}
+
 async fn import(api: &Api, session: &Session, cdr: Cdr, told: &mut SalvageView) -> Result<(), Problem> {
     let id = cdr.id.clone();
     // Two who salvage the same directory at once bring it in once.
-    let key = IdempotencyKey { key: format!("salvage {id}"), body_hash: [0; 32] };
+    let key = own_key(&format!("salvage {id}"));
     let committed =
         api.cluster.propose(session.principal(), Some(key), Command::Salvage { cdr: Box::new(cdr) }).await?;
     match committed.outcome {
