@@ -100,7 +100,7 @@ pub(crate) enum Command {
     /// Bring over the CDRs that a lost node's data directory has and the cluster has not
     #[command(after_help = "Example, after `cluster force-quorum`:\n  tandem salvage /mnt/n1/var/lib/tandem")]
     Salvage {
-        /// The data directory of a node that is stopped and stays so
+        /// The data directory of a node that is stopped and stays so, or a copy: it has to be writable
         #[arg(value_name = "DIR")]
         data: PathBuf,
         #[command(flatten)]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Deserialize;
+use tandem_state::is_node_name;
 
 use crate::failure::refused;
 
@@ -151,9 +152,11 @@ impl TryFrom<String> for Name {
     type Error = String;
 
     fn try_from(text: String) -> Result<Name, String> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        let fits = (1..=63).contains(&text.len()) && text.bytes().all(plain);
-        if fits { Ok(Name(text)) } else { Err("a name has 1 to 63 of a-z, 0-9 and -".to_owned()) }
+        if is_node_name(&text) {
+            Ok(Name(text))
+        } else {
+            Err("a name has 1 to 63 of a-z, 0-9 and -".to_owned())
+        }
     }
 }
 

@@ -25,9 +25,9 @@ pub(crate) struct Change<T> {
     pub(crate) body: T,
 }
 
-/// A write without a body.
+/// A write whose path says it all: no body.
 #[derive(Debug)]
-pub(crate) struct Removal {
+pub(crate) struct Order {
     pub(crate) session: Session,
     pub(crate) key: Option<IdempotencyKey>,
 }
@@ -93,7 +93,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Change<T> {
     }
 }
 
-impl FromRequest<Api> for Removal {
+impl FromRequest<Api> for Order {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
@@ -101,7 +101,7 @@ impl FromRequest<Api> for Removal {
         let session = Session::from_request_parts(&mut parts, api).await?;
         let bytes = read(body, api.limits.body_bytes_max).await?;
         let key = idempotency_key(&parts, &bytes)?;
-        Ok(Removal { session, key })
+        Ok(Order { session, key })
     }
 }
 

@@ -3,12 +3,13 @@
 //! It goes on leading when there is none such: a slow leader is better than none, and one that can't write keeps the
 //! cluster going as long as the others are a quorum.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tandem_state::NodeId;
 
-use crate::clock::{median_of_quorum, wall_ms};
+use crate::clock::median_of_quorum;
 use crate::node::Node;
 use crate::status::{RaftRole, StorageState};
 
@@ -30,10 +31,10 @@ pub(crate) async fn tend(node: Arc<Node>) {
         }
         let (disk, _) = node.health.state();
         let ask_clocks = clocks_asked.elapsed() >= CLOCKS;
-        let why = if disk != StorageState::Ok {
-            format!("its disk is {}", disk.word())
-        } else if ask_clocks && let Some(off_ms) = node.clock_is_off().await {
-            format!("its clock is {off_ms} ms off those of a quorum")
+        let (kind, why) = if disk != StorageState::Ok {
+            ("disk", format!("its disk is {}", disk.word()))
+        } else if ask_clocks && let Some(off_ms) = node.clocks_off().await.get(&node.id()) {
+            ("clock", format!("its clock is {off_ms} ms off those of a quorum"))
         } else {
             if ask_clocks {
                 clocks_asked = Instant::now();
@@ -43,7 +44,7 @@ pub(crate) async fn tend(node: Arc<Node>) {
         match node.successor().await {
             Some(to) => {
                 tracing::warn!(%to, why, "this node gives up leadership");
-                metrics::counter!("tandem_storage_handovers_total").increment(1);
+                metrics::counter!("tandem_leader_handovers_total", "why" => kind).increment(1);
                 if let Err(refused) = node.hand_over(to).await {
                     tracing::warn!(?refused, "leadership was not handed over");
                 }
@@ -55,25 +56,27 @@ pub(crate) async fn tend(node: Arc<Node>) {
 }
 
 impl Node {
-    /// How far this node's clock is from the median of a quorum's, if that is too far for one that stamps.
-    async fn clock_is_off(&self) -> Option<u64> {
-        let peers = self.peer_walls().await;
-        let own = wall_ms();
-        let median = median_of_quorum(peers.into_iter().chain([own]).collect(), self.quorum_size())?;
-        Some(own.abs_diff(median)).filter(|off_ms| *off_ms > CLOCK_OFF_MS)
+    /// Whose clocks are too far from the median of a quorum's for one that stamps, and how far. Nobody's, where no quorum
+    /// agrees.
+    pub(crate) async fn clocks_off(&self) -> BTreeMap<NodeId, u64> {
+        let walls = self.walls().await;
+        let shown = walls.iter().map(|(_, wall_ms)| *wall_ms).collect();
+        let Some(median) = median_of_quorum(shown, self.quorum_size()) else { return BTreeMap::new() };
+        let off = walls.into_iter().map(|(id, wall_ms)| (id, wall_ms.abs_diff(median)));
+        off.filter(|(_, off_ms)| *off_ms > CLOCK_OFF_MS).collect()
     }
 
-    /// The follower with a good disk that is farthest.
+    /// The follower with a good disk that is farthest; one whose clock is off only where there is no other.
     async fn successor(&self) -> Option<NodeId> {
         let voters: Vec<NodeId> = self.metrics().membership_config.voter_ids().map(NodeId).collect();
         let others = voters.into_iter().filter(|id| *id != self.id());
         let asks = others.map(|id| async move { (id, self.ping(id).await) });
-        let answers = futures_util::future::join_all(asks).await;
+        let (answers, clocks_off) = tokio::join!(futures_util::future::join_all(asks), self.clocks_off());
         let well = answers.into_iter().filter_map(|(id, pong)| {
             let pong = pong?;
             let fit = pong.storage == StorageState::Ok && pong.raft == RaftRole::Follower;
-            fit.then_some((pong.last_log, id))
+            fit.then_some((!clocks_off.contains_key(&id), pong.last_log, id))
         });
-        well.max().map(|(_, id)| id)
+        well.max().map(|(.., id)| id)
     }
 }

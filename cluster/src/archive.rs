@@ -19,6 +19,7 @@ use tandem_state::archive::{ArchiveRecord, AuditRecord, Fact, Stream};
 use tandem_state::{CallId, Cdr, ClusterTime, Event, EventId, TenantId};
 
 use crate::segment::SegmentError;
+pub(crate) use whole::READING;
 
 /// A handle for reading. Its calls read files: short, but blocking. They include everything that the view of the state
 /// had when they were called.

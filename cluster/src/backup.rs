@@ -7,7 +7,7 @@
 mod seal;
 
 use std::fmt::Display;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -103,14 +103,11 @@ impl Node {
         let mut sealer = Sealer::new(to, passphrase)?;
         put(&mut sealer, &Part::Head(head.clone()))?;
         put(&mut sealer, &Part::Keys(self.secrets.held().keys))?;
-        let encoded = state.encode_snapshot();
-        for piece in encoded.chunks(PART_BYTES) {
-            put(&mut sealer, &Part::State(piece.to_vec()))?;
-        }
+        let checksum = put_state(&mut sealer, &state)?;
         for stream in STREAMS {
             self.put_records(&mut sealer, stream, count(stream))?;
         }
-        put(&mut sealer, &Part::End(sha256(&encoded)))?;
+        put(&mut sealer, &Part::End(checksum))?;
         sealer.finish()?;
         Ok(head)
     }
@@ -128,6 +125,35 @@ impl Node {
             seq += records.len() as u64;
             put(to, &Part::Records(stream, records))?;
         }
+        Ok(())
+    }
+}
+
+/// Puts the state piece by piece: it is never in memory a second time as bytes. Its SHA-256.
+fn put_state(to: &mut impl Write, state: &State) -> io::Result<[u8; 32]> {
+    let mut pieces = Pieces { to, hash: Sha256::new() };
+    let mut buffered = BufWriter::with_capacity(PART_BYTES, &mut pieces);
+    state.write_snapshot(&mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
+    Ok(pieces.hash.finalize().into())
+}
+
+/// Each write becomes a part.
+struct Pieces<'a, W> {
+    to: &'a mut W,
+    hash: Sha256,
+}
+
+impl<W: Write> Write for Pieces<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = bytes.get(..PART_BYTES).unwrap_or(bytes);
+        put(self.to, &Part::State(piece.to_vec()))?;
+        self.hash.update(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -204,7 +204,8 @@ impl Cluster {
         self.node().identity.cluster
     }
 
-    /// A secret that all nodes of the cluster share and nobody else, one for each purpose. It changes with the cluster key.
+    /// A secret that all nodes of the cluster share and nobody else, one for each purpose. It is that of the
+    /// cluster key in use when it is asked for: what was made of an older one before stays as it is.
     pub fn derived_key(&self, purpose: &str) -> [u8; 32] {
         self.node().secrets.derived_key(purpose, self.view().cluster_key)
     }
@@ -231,7 +232,7 @@ impl Cluster {
 
     /// This node's own lease, to be asked before it acts.
     pub fn lease(&self) -> Lease {
-        Lease(Arc::clone(&self.node().shared.leases))
+        self.node().lease()
     }
 
     /// Waits until the cluster has heard of this start (`NodeStarted` is applied here): before that, commands by which

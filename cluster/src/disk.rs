@@ -23,7 +23,8 @@ pub(crate) trait Disk: Debug + Send + Sync {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// A file that is there, for writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// A new file for its owner alone; one that is there is emptied.
+    /// A new file for its owner alone, in place of one that is there: never the same file again, for a sync of that one may
+    /// have failed, and who reads it goes on.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Gives a file another name, in place of one that has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -92,7 +93,11 @@ impl Disk for System {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
         Ok(Box::new(SystemFile(file)))
     }
 

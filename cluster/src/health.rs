@@ -2,7 +2,7 @@
 //!
 //! A store that can't write waits here with its reply withheld: an error given back to Raft would end it for good, and a
 //! reply would acknowledge what is on no disk. A full disk is waited for as long as it takes; one that fails is tried for
-//! [`FAILING_MAX`], then the node stops. A slow one is only told of: who leads hands over (`leader::tend`).
+//! [`FAILING_MAX`], then the node stops. A slow one is only told of: who leads hands over (`abdicate::tend`).
 
 mod pace;
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tandem_state::NodeId;
 use tandem_state::archive::StreamHead;
 
+use crate::archive::READING;
 use crate::archive::record::STREAMS;
 use crate::node::Node;
 use crate::rpc::Method;
@@ -29,9 +30,9 @@ impl Node {
         let archive = self.archive.clone();
         let check = tokio::task::spawn_blocking(move || archive.shared.check_whole());
         match tokio::time::timeout(WAIT, check).await {
-            Ok(Ok(checked)) => checked.map_err(|e| e.to_string()),
+            Ok(Ok(checked)) => checked,
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("is still reading its archive: ask again in a moment".to_owned()),
+            Err(_) => Err(READING.to_owned()),
         }
     }
 

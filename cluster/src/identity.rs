@@ -183,7 +183,7 @@ pub(crate) fn raise_incarnation(data: &Path, _under: &DirectoryLock) -> Result<I
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
         Err(error) => return Err(SegmentError::io(&path, error)),
     };
-    replace_file(&path, format!("{}\n", last + 1).as_bytes(), 0o600)?;
+    replace_file(&path, format!("{}\n", last + 1).as_bytes())?;
     Ok(Incarnation(last + 1))
 }
 

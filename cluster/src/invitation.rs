@@ -12,7 +12,7 @@ use tandem_state::{ClusterId, Role};
 
 use crate::cluster::InviteError;
 use crate::identity::{from_hex, to_hex};
-use crate::rpc::handshake::{Key, Refused, random};
+use crate::rpc::handshake::{Key, Refused, random, random_number};
 use crate::tls::Pin;
 
 /// What a join token says.
@@ -84,8 +84,7 @@ impl Invitations {
     /// Makes one.
     pub(crate) fn invite(&self, role: Role, ttl: Duration) -> Result<(u64, Key), InviteError> {
         let secret = random().map_err(|_| InviteError::NoRandomness)?;
-        let number = random().map_err(|_| InviteError::NoRandomness)?;
-        let number = u64::from_le_bytes(*number.first_chunk().ok_or(InviteError::NoRandomness)?);
+        let number = random_number().map_err(|_| InviteError::NoRandomness)?;
         let mut made = self.made();
         if made.values().filter(|invitation| invitation.check().is_ok()).count() >= OPEN_MAX {
             return Err(InviteError::TooMany);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tandem_state::{Command, KeyId, NodeId, Principal};
+use tandem_state::{Command, KeyId, Principal};
 
 use crate::cluster::RotateError;
 use crate::node::Node;
@@ -48,7 +48,9 @@ impl Node {
         });
         let failed = futures_util::future::join_all(gives).await;
         match failed.into_iter().flatten().next() {
-            Some((node, why)) => Err(RotateError::Unreached { node: self.name(node), why }),
+            Some((node, why)) => {
+                Err(RotateError::Unreached { node: self.name_of(&self.shared.view.load(), node), why })
+            }
             None => Ok(()),
         }
     }
@@ -58,11 +60,6 @@ impl Node {
         let (secrets, in_use) = (Arc::clone(&self.secrets), self.shared.view.load().cluster_key);
         let kept = tokio::task::spawn_blocking(move || secrets.keep(key, in_use)).await;
         kept.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
-    }
-
-    fn name(&self, node: NodeId) -> String {
-        let view = self.shared.view.load();
-        view.nodes.get(&node).map_or_else(|| node.to_string(), |record| record.name.clone())
     }
 }
 

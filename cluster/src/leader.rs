@@ -15,7 +15,7 @@ use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Batch, ClusterTime, Command, NodeId, Principal, Proposal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::clock::{STEP_MS, median_of_quorum, wall_ms};
+use crate::clock::{STEP_MS, median_of_quorum};
 use crate::flights::{Flight, Flights, LARGE};
 use crate::lease::Lanes;
 use crate::node::Node;
@@ -188,8 +188,7 @@ fn weight(proposal: &Proposal) -> usize {
 
 /// Cluster time is far behind this node's clock: is it, by the median of a quorum?
 async fn step_time(node: &Node) -> Option<Proposal> {
-    let mut walls = vec![wall_ms()];
-    walls.extend(node.peer_walls().await);
+    let walls = node.walls().await.into_iter().map(|(_, wall_ms)| wall_ms).collect();
     let median = median_of_quorum(walls, node.quorum_size());
     let now = node.shared.now();
     match median.map(ClusterTime).filter(|to| to.since_ms(now) > STEP_MS) {

@@ -237,18 +237,22 @@ impl Node {
         }
     }
 
+    /// This node's own lease.
+    pub(crate) fn lease(&self) -> Lease {
+        Lease(Arc::clone(&self.shared.leases))
+    }
+
     /// Figures of this node's lease.
     #[expect(clippy::cast_precision_loss, reason = "gauges are floats; epochs stay far below 2^52")]
     pub(crate) fn gauge_lease(&self) {
-        let lease = Lease(Arc::clone(&self.shared.leases));
-        let remaining = lease.remaining().unwrap_or_default();
+        let remaining = self.lease().remaining().unwrap_or_default();
         metrics::gauge!("tandem_lease_remaining_seconds").set(remaining.as_secs_f64());
         metrics::gauge!("tandem_node_epoch").set(self.epoch().0 as f64);
     }
 
     /// The epoch under which this node acts, or would if it held a lease.
     pub(crate) fn epoch(&self) -> NodeEpoch {
-        let held = Lease(Arc::clone(&self.shared.leases)).epoch();
+        let held = self.lease().epoch();
         let known = || self.shared.view.load().nodes.get(&self.id()).map(|record| record.epoch);
         held.or_else(known).unwrap_or(self.record.epoch)
     }
@@ -269,6 +273,12 @@ pub(crate) async fn tend(node: Arc<Node>) {
             () = node.shared.leases.wake.notified() => {}
         }
     }
+}
+
+/// A node whose cluster was forced without it acts for nothing from then on, however long its end takes.
+pub(crate) async fn leave_when_superseded(node: Arc<Node>) {
+    node.peers.superseded().await;
+    let _goodbye = node.shared.leases.leave();
 }
 
 async fn put(node: Arc<Node>, command: Command) {

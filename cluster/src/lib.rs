@@ -39,7 +39,7 @@ mod rescue;
 mod rpc;
 mod salvage;
 mod secrets;
-pub mod segment;
+mod segment;
 mod service;
 mod setup;
 mod shared;

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use crate::acquaintances::Acquaintances;
 use crate::archive::Archive;
 use crate::archive::record::Stored;
+use crate::clock::wall_ms;
 use crate::cluster::ReadError;
 use crate::config::Timing;
 use crate::election::Observed;
@@ -121,15 +122,26 @@ impl Node {
         postcard::from_bytes(&answer).ok()
     }
 
-    /// The wall clocks of those that answer.
-    pub(crate) async fn peer_walls(&self) -> Vec<u64> {
-        let pings = self.others().into_iter().map(|node| async move {
-            let asked = Instant::now();
-            let pong = self.ping(node).await?;
-            let half_ms = u64::try_from(asked.elapsed().as_millis() / 2).unwrap_or(0);
-            Some(pong.wall_ms.saturating_add(half_ms))
-        });
-        futures_util::future::join_all(pings).await.into_iter().flatten().collect()
+    /// Asks a node how it is, and measures on the way.
+    pub(crate) async fn measure(&self, node: NodeId) -> Option<Measured> {
+        let asked = Instant::now();
+        let pong = self.ping(node).await?;
+        let took = asked.elapsed();
+        let half_ms = u64::try_from(took.as_millis() / 2).unwrap_or(0);
+        let ahead_ms = signed(pong.wall_ms.saturating_add(half_ms)).saturating_sub(signed(wall_ms()));
+        Some(Measured { pong, took, ahead_ms })
+    }
+
+    /// What the wall clocks of this node and of those that answer show now.
+    pub(crate) async fn walls(&self) -> Vec<(NodeId, u64)> {
+        let asks = self
+            .others()
+            .into_iter()
+            .map(|node| async move { Some((node, self.measure(node).await?.ahead_ms)) });
+        let answers = futures_util::future::join_all(asks).await;
+        let now_ms = wall_ms();
+        let all = answers.into_iter().flatten().chain([(self.id(), 0)]);
+        all.map(|(node, ahead_ms)| (node, now_ms.saturating_add_signed(ahead_ms))).collect()
     }
 
     /// As the leader: a position that a quorum confirms.
@@ -185,15 +197,11 @@ impl Node {
         tokio::select! {
             why = condemned => why,
             why = self.raft_failed() => why,
-            generation = self.peers.superseded() => {
-                // It acts for nothing from here on, however long its end takes.
-                let _goodbye = self.shared.leases.leave();
-                format!(
-                    "generation {generation} of this cluster was forced without this node, which is of generation {}: \
-                     it must join anew, with an empty data directory",
-                    self.identity.generation
-                )
-            }
+            generation = self.peers.superseded() => format!(
+                "generation {generation} of this cluster was forced without this node, which is of generation {}: \
+                 it must join anew, with an empty data directory",
+                self.identity.generation
+            ),
         }
     }
 
@@ -245,6 +253,19 @@ impl Node {
     pub(crate) fn handler(&self) -> Option<Arc<dyn PeerHandler>> {
         self.handler.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// A node's answer to a ping.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    pub(crate) pong: Pong,
+    pub(crate) took: Duration,
+    /// How far its wall clock is ahead of this node's, to half of what the answer took.
+    pub(crate) ahead_ms: i64,
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 /// Keeps the addresses of peers as the state says them, and tells of those that are gone.

@@ -59,7 +59,13 @@ impl Node {
             return;
         }
         reign.0 = Some(Instant::now());
-        for to in better(&self.voters_by_site(), self.id()) {
+        let better = better(&self.voters_by_site(), self.id());
+        if better.is_empty() {
+            return;
+        }
+        // One whose clock is off would give leadership up again.
+        let clocks_off = self.clocks_off().await;
+        for to in better.into_iter().filter(|id| !clocks_off.contains_key(id)) {
             match self.hand_over(to).await {
                 Ok(MemberAnswer::Done) => {
                     tracing::info!(node = %to, "leadership is handed to the site with most voters");

@@ -27,7 +27,8 @@ pub struct Salvaged {
 /// Bytes read at once.
 const PIECE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Reads the CDRs of a stopped node's data directory, which is left as it is but for its index.
+/// Reads the CDRs of a stopped node's data directory. It is opened as the node would open it: locked, torn tails cut, marks
+/// written, the index made up. So it has to be writable, or a copy; what was acknowledged stays in it.
 pub async fn salvage(data: &Path) -> Result<Salvaged, StartError> {
     let rescue = Rescue::open(data).await?;
     let damaged = |e: &dyn std::fmt::Display| StartError::Damaged(e.to_string());

@@ -59,7 +59,7 @@ impl Held {
             certificate_until_s: self.certificate.until_s,
         };
         let text = serde_json::to_vec_pretty(&written).map_err(|e| SegmentError::Stopped(e.to_string()))?;
-        replace_file(&data.join(FILE), &text, 0o600)
+        replace_file(&data.join(FILE), &text)
     }
 
     fn load(data: &Path) -> Result<Held, SegmentError> {
@@ -197,7 +197,7 @@ impl Secrets {
 
     /// Notes in the data directory that its node was removed from the cluster for good.
     pub(crate) fn keep_removed(&self) -> Result<(), SegmentError> {
-        replace_file(&self.data.join(REMOVED), b"removed from its cluster for good\n", 0o600)
+        replace_file(&self.data.join(REMOVED), b"removed from its cluster for good\n")
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {

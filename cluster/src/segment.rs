@@ -18,9 +18,9 @@ mod reader;
 mod scan;
 mod store;
 
-pub use reader::Reader;
+pub(crate) use reader::Reader;
 pub(crate) use reader::{Cursor, Passed};
-pub use store::{Location, Segments, Visit};
+pub(crate) use store::{Location, Segments};
 
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,7 @@ impl SegmentError {
 }
 
 /// Puts a whole file in place, for its owner alone.
-pub(crate) fn replace_file(path: &Path, bytes: &[u8], _mode: u32) -> Result<(), SegmentError> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), SegmentError> {
     crate::disk::replace_file(&*crate::disk::system(), path, bytes).map_err(|e| SegmentError::io(path, e))
 }
 

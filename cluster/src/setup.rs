@@ -11,7 +11,7 @@ use crate::clock::wall_s;
 use crate::config::CERTIFICATE;
 use crate::identity::{self, Copies, Identity};
 use crate::invitation::JoinToken;
-use crate::rpc::handshake::{Client, Grant, HandshakeError, Key, Start, random};
+use crate::rpc::handshake::{Client, Grant, HandshakeError, Key, Start, random, random_number};
 use crate::secrets::Held;
 use crate::segment::SegmentError;
 use crate::tls::{Authority, CertificateError, Request, connect_pinned};
@@ -101,7 +101,7 @@ pub fn init(data: &Path) -> Result<Initialised, InitError> {
 /// written yet: until then the directory holds no node.
 pub(crate) fn secrets_of_first(data: &Path, keys: Vec<Key>) -> Result<Identity, InitError> {
     let cluster = ClusterId(number(&random_bytes(data)?));
-    let node = node_id(&random_bytes(data)?);
+    let node = node_id(data)?;
     let authority = Authority::make(cluster)?;
     let request = Request::make(cluster, node)?;
     let until_s = wall_s().saturating_add(CERTIFICATE.as_secs());
@@ -124,7 +124,7 @@ pub(crate) fn finish(data: &Path, identity: &Identity) -> Result<Initialised, In
 pub async fn join(data: &Path, token: &str) -> Result<Joined, JoinError> {
     let token = JoinToken::parse(token).ok_or(JoinError::BadToken)?;
     check_empty(data)?;
-    let node = node_id(&random_bytes(data)?);
+    let node = node_id(data)?;
     let request = Request::make(token.cluster, node).map_err(InitError::from)?;
     let grant = ask_in_turn(&token, node, &request).await?;
     let certificate = request.with(grant.certificate, grant.until_s).map_err(InitError::from)?;
@@ -216,8 +216,10 @@ fn number(bytes: &[u8; 32]) -> u128 {
 }
 
 /// Never 0: that is the id of nobody.
-fn node_id(bytes: &[u8; 32]) -> NodeId {
-    NodeId(bytes.first_chunk().map_or(1, |bytes| u64::from_le_bytes(*bytes)).max(1))
+fn node_id(data: &Path) -> Result<NodeId, InitError> {
+    let drawn = random_number();
+    let number = drawn.map_err(|source| InitError::Io { path: data.display().to_string(), source })?;
+    Ok(NodeId(number.max(1)))
 }
 
 fn refused(data: &Path, error: SegmentError) -> InitError {

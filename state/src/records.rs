@@ -9,6 +9,12 @@ use crate::ids::*;
 
 // ---- nodes and tokens --------------------------------------------------------------------------------------------
 
+/// May a node, or a site, be called this? By its config and by an invitation, that is; records of older clusters may have more.
+pub fn is_node_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(plain)
+}
+
 /// What the cluster knows of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {

@@ -9,7 +9,7 @@ use super::Shared;
 use crate::answer::{Answer, Gone};
 use crate::api::Api;
 use crate::audits::Writing;
-use crate::change::{Removal, audit};
+use crate::change::{Order, audit};
 use crate::freshness::Freshness;
 use crate::page::{List, PageQuery};
 use crate::problem::Problem;
@@ -63,13 +63,9 @@ pub(crate) async fn show(
 /// Hangs up a call of any tenant. Repeating it does no harm: a call that has ended is 404.
 #[utoipa::path(delete, path = "/v1/calls/{id}", tag = "calls", params(("id" = String, Path)),
     responses((status = 204, description = "its owner has the order")))]
-pub(crate) async fn hangup_any(
-    api: Shared,
-    Path(id): Path<String>,
-    removal: Removal,
-) -> Result<Gone, Problem> {
-    removal.session.operator()?;
-    hang_up(&api, &removal.session, None, &id).await
+pub(crate) async fn hangup_any(api: Shared, Path(id): Path<String>, order: Order) -> Result<Gone, Problem> {
+    order.session.operator()?;
+    hang_up(&api, &order.session, None, &id).await
 }
 
 /// Hangs up a call of a tenant. Repeating it does no harm: a call that has ended is 404.
@@ -79,10 +75,10 @@ pub(crate) async fn hangup_any(
 pub(crate) async fn hangup(
     api: Shared,
     Path((tenant, id)): Path<(String, String)>,
-    removal: Removal,
+    order: Order,
 ) -> Result<Gone, Problem> {
-    let (tenant, _) = removal.session.tenant(&tenant)?;
-    hang_up(&api, &removal.session, Some(tenant), &id).await
+    let (tenant, _) = order.session.tenant(&tenant)?;
+    hang_up(&api, &order.session, Some(tenant), &id).await
 }
 
 async fn hang_up(api: &Api, session: &Session, tenant: Option<TenantId>, id: &str) -> Result<Gone, Problem> {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tandem_cluster::{Finding, Level, RotateError};
-use tandem_state::Role;
+use tandem_state::{Role, is_node_name};
 use utoipa::ToSchema;
 
 use super::Shared;
 use crate::answer::Answer;
-use crate::change::{Change, Removal, note};
+use crate::change::{Change, Order, note};
 use crate::problem::Problem;
 use crate::session::Session;
 use crate::views::{CheckupView, ClusterKeyView, HashView, InvitationView, StatusView};
@@ -30,12 +30,6 @@ pub(crate) struct Invitation {
     valid_s: Option<u64>,
     /// The name of the node that it is for; any, if left out.
     node: Option<String>,
-}
-
-/// As in a node's config.
-fn is_name(text: &str) -> bool {
-    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=63).contains(&text.len()) && text.bytes().all(fits)
 }
 
 fn full() -> String {
@@ -88,10 +82,9 @@ pub(crate) async fn invite(
     if !(1..=VALID_S_MAX).contains(&valid_s) {
         return Err(Problem::invalid("valid_s", format!("valid_s must be 1 to {VALID_S_MAX}")));
     }
-    // First the audit: a token that lets a node in leaves no hand unseen.
     let node = change.body.node;
     let called = node.as_ref().map_or_else(String::new, |name| format!(" {name}"));
-    if node.as_ref().is_some_and(|name| !is_name(name)) {
+    if node.as_ref().is_some_and(|name| !is_node_name(name)) {
         return Err(Problem::invalid("node", "a name has 1 to 63 of a-z, 0-9 and -"));
     }
     if let Some(name) = &node
@@ -102,6 +95,7 @@ pub(crate) async fn invite(
         )));
     }
     let action = format!("invite a {} node{called} for {valid_s} s", change.body.role);
+    // First the audit: a token that lets a node in leaves no hand unseen.
     note(&api, &change.session, None, action).await?;
     let token = api.cluster.invite_node(node, role, Duration::from_secs(valid_s)).await;
     let token = token.map_err(|error| Problem::unavailable(error.to_string()))?;
@@ -115,7 +109,7 @@ pub(crate) async fn invite(
     responses((status = 201, body = ClusterKeyView)))]
 pub(crate) async fn rotate_key(
     api: Shared,
-    Removal { session, .. }: Removal,
+    Order { session, .. }: Order,
 ) -> Result<Answer<ClusterKeyView>, Problem> {
     session.operator()?;
     let id = api.cluster.rotate_key(session.principal()).await.map_err(not_rotated)?;

@@ -7,7 +7,7 @@ use tandem_state::{NodeId, State};
 use super::Shared;
 use crate::answer::Gone;
 use crate::api::Api;
-use crate::change::{Removal, note};
+use crate::change::{Order, note};
 use crate::problem::Problem;
 use crate::session::Session;
 
@@ -18,7 +18,7 @@ use crate::session::Session;
 pub(crate) async fn promote(
     api: Shared,
     Path(node): Path<String>,
-    Removal { session, .. }: Removal,
+    Order { session, .. }: Order,
 ) -> Result<Gone, Problem> {
     change(&api, &session, &node, "promote node", async |id| api.cluster.promote(id).await).await
 }
@@ -30,7 +30,7 @@ pub(crate) async fn promote(
 pub(crate) async fn lead(
     api: Shared,
     Path(node): Path<String>,
-    Removal { session, .. }: Removal,
+    Order { session, .. }: Order,
 ) -> Result<Gone, Problem> {
     change(&api, &session, &node, "hand leadership to", async |id| api.cluster.transfer_leader(id).await)
         .await
@@ -44,7 +44,7 @@ pub(crate) async fn lead(
 pub(crate) async fn remove(
     api: Shared,
     Path(node): Path<String>,
-    Removal { session, .. }: Removal,
+    Order { session, .. }: Order,
 ) -> Result<Gone, Problem> {
     change(&api, &session, &node, "remove node", async |id| api.cluster.remove(id).await).await
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::Shared;
 use crate::answer::{Answer, Gone};
-use crate::change::{Change, Removal, carry_out};
+use crate::change::{Change, Order, carry_out};
 use crate::file::{NumberFile, TargetFile};
 use crate::freshness::Freshness;
 use crate::page::{List, PageQuery};
@@ -86,7 +86,7 @@ pub(crate) async fn put(
 pub(crate) async fn remove(
     api: Shared,
     Path((tenant, number)): Path<(String, String)>,
-    Removal { session, key }: Removal,
+    Order { session, key }: Order,
 ) -> Result<Gone, Problem> {
     session.tenant(&tenant)?;
     session.operator()?;

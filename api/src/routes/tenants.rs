@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::Shared;
 use crate::answer::{Answer, Gone};
-use crate::change::{Change, Removal, carry_out};
+use crate::change::{Change, Order, carry_out};
 use crate::file::{DialRulesFile, LimitsFile, check_timezone};
 use crate::freshness::Freshness;
 use crate::page::{List, PageQuery};
@@ -91,7 +91,7 @@ pub(crate) async fn put(
 pub(crate) async fn remove(
     api: Shared,
     Path(tenant): Path<String>,
-    Removal { session, key }: Removal,
+    Order { session, key }: Order,
 ) -> Result<Gone, Problem> {
     may_write(&session, &tenant)?;
     let change = ConfigChange::RemoveTenant { name: tenant };

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::Shared;
 use crate::answer::{Answer, Gone};
-use crate::change::{Change, Removal, carry_out};
+use crate::change::{Change, Order, carry_out};
 use crate::freshness::Freshness;
 use crate::page::{List, PageQuery};
 use crate::problem::Problem;
@@ -82,7 +82,7 @@ pub(crate) async fn create(
 pub(crate) async fn remove(
     api: Shared,
     Path(id): Path<String>,
-    Removal { session, key }: Removal,
+    Order { session, key }: Order,
 ) -> Result<Gone, Problem> {
     session.operator()?;
     if key.is_none() && !session.view.tokens.contains_key(&id) {

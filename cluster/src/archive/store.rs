@@ -289,12 +289,9 @@ fn reader_array(stores: &[Segments]) -> Result<[Reader; 3], ArchiveError> {
 
 /// A stream's head by its last record.
 fn last_head(store: &Segments) -> Result<StreamHead, ArchiveError> {
-    let mut chain = None;
     let last = store.next().saturating_sub(1).max(store.oldest());
-    store.visit_from(last, &mut |_, _, payload| {
-        chain = Stored(payload.to_vec()).chain();
-        Ok(())
-    })?;
+    let passed = store.reader().pass(&mut Cursor::at(last))?.pop();
+    let chain = passed.and_then(|record| Stored(record.payload).chain());
     Ok(StreamHead { count: store.next(), chain: chain.unwrap_or_default() })
 }
 

@@ -32,7 +32,7 @@ use crate::raft::machine::Machine;
 use crate::raft::network::Network;
 use crate::raft::snapshot::SnapshotFiles;
 use crate::rpc::client::{Caller, Peers};
-use crate::rpc::handshake::{Client, Start, random};
+use crate::rpc::handshake::{Client, Start, random_number};
 use crate::rpc::server::serve;
 use crate::secrets::{Secrets, SecretsError, was_removed};
 use crate::segment::SegmentError;
@@ -151,6 +151,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     spawn_until(until(), leader::tend(Arc::clone(&node)));
     spawn_until(until(), abdicate::tend(Arc::clone(&node)));
     spawn_until(until(), lease::tend(Arc::clone(&node)));
+    spawn_until(until(), lease::leave_when_superseded(Arc::clone(&node)));
     spawn_until(until(), election::watch(Arc::clone(&node)));
     spawn_until(until(), propose::forward(Arc::clone(&node), numbers));
     spawn_until(until(), follow_addresses(Arc::clone(&node)));
@@ -208,8 +209,7 @@ fn spawn_until(mut stop: watch::Receiver<bool>, work: impl Future<Output = ()> +
 
 /// A number for this process.
 fn drawn(data: &Path) -> Result<u64, StartError> {
-    let bytes = random().map_err(|source| StartError::Io { path: data.display().to_string(), source })?;
-    Ok(bytes.first_chunk().map_or(0, |first| u64::from_le_bytes(*first)))
+    random_number().map_err(|source| StartError::Io { path: data.display().to_string(), source })
 }
 
 async fn take_lock(data: &Path) -> Result<DirectoryLock, StartError> {

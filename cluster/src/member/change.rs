@@ -9,6 +9,7 @@ use tandem_state::{Command, NodeId, Principal};
 use super::{CHANGE_TIMEOUT, MemberAnswer, MemberAsk};
 use crate::node::Node;
 use crate::raft::Types;
+use crate::service::Pong;
 use crate::status::StorageState;
 
 /// A learner that is this close behind may vote.
@@ -45,25 +46,24 @@ impl Node {
             return refused(format!("it has not the whole archive yet: {why}"));
         }
         self.must_be_majority(self.voters().chain([node]).collect(), "would vote").await?;
-        let change = ChangeMembers::AddVoterIds(BTreeSet::from([node.0]));
-        answer(self.raft().change_membership(change, true).await.map(drop))
+        answer(self.raft().change_membership(promotion(node), true).await.map(drop))
     }
 
-    /// Why a learner can't vote yet: a voter that can't follow only raises the majority that the others must make.
-    async fn may_vote(&self, node: NodeId) -> Result<(), String> {
+    /// How a node is that may vote, or why it can't yet: a voter that can't follow only raises the majority that the others must make.
+    async fn may_vote(&self, node: NodeId) -> Result<Pong, String> {
         // One whose name is another's was refused, and never votes.
         if !self.shared.view.load().nodes.contains_key(&node) {
             return Err("the cluster does not know it by a name: its log says why".into());
         }
         let last = self.metrics().last_log_index.unwrap_or(0);
-        let applied = self.ping(node).await.map(|pong| pong.applied);
-        match applied {
-            None => Err("it can't be reached".into()),
-            Some(applied) if applied.saturating_add(CAUGHT_UP) < last => {
-                Err(format!("it has not caught up: it has applied {applied} of {last} log entries"))
-            }
-            Some(_) => Ok(()),
+        let pong = self.ping(node).await.ok_or("it can't be reached")?;
+        if pong.applied.saturating_add(CAUGHT_UP) < last {
+            return Err(format!(
+                "it has not caught up: it has applied {} of {last} log entries",
+                pong.applied
+            ));
         }
+        Ok(pong)
     }
 
     /// Takes a node out: first out of the quorum, then, by the log, its calls, bindings and identity. One that was taken out
@@ -146,8 +146,7 @@ impl Node {
         if !self.votes(to) {
             return refused("only a voter can lead");
         }
-        self.may_vote(to).await.map_err(MemberAnswer::Refused)?;
-        let disk = self.ping(to).await.map_or(StorageState::Unknown, |pong| pong.storage);
+        let disk = self.may_vote(to).await.map_err(MemberAnswer::Refused)?.storage;
         if disk != StorageState::Ok {
             return refused(format!("its disk is {}: it would give leadership up at once", disk.word()));
         }
@@ -193,8 +192,7 @@ impl Node {
                     continue;
                 }
                 tracing::info!(node = %learner, "a learner has caught up: it is promoted");
-                let change = ChangeMembers::AddVoterIds(BTreeSet::from([learner.0]));
-                return self.finish(change, "the learner votes now").await;
+                return self.finish(promotion(learner), "the learner votes now").await;
             }
         }
         well
@@ -227,6 +225,10 @@ impl Node {
     fn votes(&self, node: NodeId) -> bool {
         self.voters().any(|id| id == node)
     }
+}
+
+fn promotion(node: NodeId) -> ChangeMembers<u64, BasicNode> {
+    ChangeMembers::AddVoterIds(BTreeSet::from([node.0]))
 }
 
 fn refused(why: impl Into<String>) -> Result<MemberAnswer, MemberAnswer> {

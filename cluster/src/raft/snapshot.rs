@@ -153,10 +153,6 @@ impl SnapshotFiles {
     /// A file for one that is being received.
     pub(crate) fn incoming(&self) -> Result<(PathBuf, Box<dyn crate::disk::DiskFile>), SegmentError> {
         let path = self.directory.join("incoming.part");
-        // Never the same file again: an earlier one may still be read.
-        if path.exists() {
-            self.disk.remove(&path).map_err(|e| SegmentError::io(&path, e))?;
-        }
         let file = self.disk.create(&path).map_err(|e| SegmentError::io(&path, e))?;
         Ok((path, file))
     }

@@ -84,8 +84,9 @@ impl Peers {
     pub(crate) async fn superseded(&self) -> u64 {
         let mut newer = self.newer.subscribe();
         let own = self.caller.introduction.generation;
-        match newer.wait_for(|heard| *heard > own).await {
-            Ok(heard) => *heard,
+        let heard = newer.wait_for(|heard| *heard > own).await.map(|heard| *heard);
+        match heard {
+            Ok(heard) => heard,
             Err(_) => std::future::pending().await,
         }
     }

@@ -323,6 +323,12 @@ pub(crate) fn random() -> io::Result<[u8; 32]> {
     Ok(bytes)
 }
 
+/// A random number of the system.
+pub(crate) fn random_number() -> io::Result<u64> {
+    let bytes = random()?;
+    Ok(bytes.first_chunk().map_or(0, |first| u64::from_le_bytes(*first)))
+}
+
 /// HMAC-SHA256 of a label of its own under the cluster key.
 pub(crate) fn derived_key(key: &Key, purpose: &str) -> [u8; 32] {
     let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).expect("HMAC takes keys of any length");

@@ -14,7 +14,7 @@ pub(crate) type Files = Arc<Mutex<BTreeMap<u64, Arc<File>>>>;
 
 /// Reads single records by their place.
 #[derive(Debug, Clone)]
-pub struct Reader {
+pub(crate) struct Reader {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     files: Files,
@@ -151,7 +151,7 @@ impl Reader {
     }
 
     /// The payload of the record at `location`, which was written.
-    pub fn read(&self, location: Location) -> Result<Vec<u8>, SegmentError> {
+    pub(crate) fn read(&self, location: Location) -> Result<Vec<u8>, SegmentError> {
         let path = scan::file_path(&self.directory, location.segment);
         let io = |e| SegmentError::io(&path, e);
         let size = usize::try_from(location.size)

@@ -10,11 +10,11 @@ use super::{SegmentError, frame, scan};
 use crate::disk::{Disk, DiskFile, put_in_place};
 
 /// Called for each record that a scan passes: its number, its place, its payload.
-pub type Visit<'a> = &'a mut dyn FnMut(u64, Location, &[u8]) -> Result<(), SegmentError>;
+pub(super) type Visit<'a> = &'a mut dyn FnMut(u64, Location, &[u8]) -> Result<(), SegmentError>;
 
 /// Where a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Location {
+pub(crate) struct Location {
     /// The first record of its file.
     pub segment: u64,
     /// Where its frame begins.
@@ -48,7 +48,7 @@ impl Moved {
 /// What is not synced yet is kept in memory, so a write that fails can be tried again, and a sync that fails is
 /// followed by a new file ([`Segments::take_moved`]). Callers try again, or give up.
 #[derive(Debug)]
-pub struct Segments {
+pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     segment_bytes: u64,
@@ -125,22 +125,17 @@ impl Segments {
     }
 
     /// The number of the next record.
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
     /// The number of the oldest record kept.
-    pub fn oldest(&self) -> u64 {
+    pub(crate) fn oldest(&self) -> u64 {
         self.firsts.first().copied().unwrap_or(self.next)
     }
 
-    /// All records below this are synced.
-    pub fn durable(&self) -> u64 {
-        self.durable
-    }
-
     /// The file being written is long enough: [`Segments::roll`] is due.
-    pub fn full(&self) -> bool {
+    pub(crate) fn full(&self) -> bool {
         self.offset() >= self.segment_bytes && self.firsts.last().is_some_and(|first| *first < self.next)
     }
 
@@ -162,7 +157,7 @@ impl Segments {
     }
 
     /// Takes a record; [`Segments::write`] hands it to the kernel.
-    pub fn append(&mut self, payload: &[u8]) -> Result<Location, SegmentError> {
+    pub(crate) fn append(&mut self, payload: &[u8]) -> Result<Location, SegmentError> {
         if payload.len() > frame::PAYLOAD_MAX {
             return Err(SegmentError::Stopped("a record is too long".into()));
         }
@@ -174,7 +169,7 @@ impl Segments {
     }
 
     /// Hands everything to the kernel.
-    pub fn write(&mut self) -> Result<(), SegmentError> {
+    pub(crate) fn write(&mut self) -> Result<(), SegmentError> {
         if self.suspect {
             self.begin_anew()?;
         }
@@ -188,7 +183,7 @@ impl Segments {
     }
 
     /// Writes and makes everything durable.
-    pub fn sync(&mut self) -> Result<(), SegmentError> {
+    pub(crate) fn sync(&mut self) -> Result<(), SegmentError> {
         self.write()?;
         if self.durable < self.next {
             if let Err(error) = self.file.sync() {
@@ -205,7 +200,7 @@ impl Segments {
     }
 
     /// Leaves a durable mark, so that rot in the last records can be told from a torn tail. Not synced.
-    pub fn mark(&mut self) -> Result<(), SegmentError> {
+    pub(crate) fn mark(&mut self) -> Result<(), SegmentError> {
         if self.marked < self.durable && self.durable == self.next {
             frame::put_mark(&mut self.pending, self.next, self.durable);
             self.marked = self.durable;
@@ -215,7 +210,7 @@ impl Segments {
     }
 
     /// Closes the file (durable) and begins the next.
-    pub fn roll(&mut self) -> Result<(), SegmentError> {
+    pub(crate) fn roll(&mut self) -> Result<(), SegmentError> {
         self.sync()?;
         self.file = create_file(&*self.disk, &self.directory, self.next)?;
         self.firsts.push(self.next);
@@ -247,7 +242,7 @@ impl Segments {
     }
 
     /// Removes the files all of whose records are below `number`; never the one being written.
-    pub fn remove_below(&mut self, number: u64) -> Result<(), SegmentError> {
+    pub(crate) fn remove_below(&mut self, number: u64) -> Result<(), SegmentError> {
         let mut removed = false;
         while self.firsts.get(1).is_some_and(|second| *second <= number) {
             let first = self.firsts.remove(0);
@@ -261,21 +256,8 @@ impl Segments {
         self.disk.sync_directory(&self.directory).map_err(|e| SegmentError::io(&self.directory, e))
     }
 
-    /// Visits the records from `from` on in the files' order. Needs [`Segments::write`] before it.
-    pub fn visit_from(&self, from: u64, visit: Visit<'_>) -> Result<(), SegmentError> {
-        let ends = self.firsts.iter().skip(1).copied().chain([self.next]);
-        for (first, end) in self.firsts.iter().copied().zip(ends) {
-            if end > from {
-                scan::sealed(&*self.disk, &self.directory, first, end, &mut |number, location, payload| {
-                    if number < from { Ok(()) } else { visit(number, location, payload) }
-                })?;
-            }
-        }
-        Ok(())
-    }
-
     /// A reader of this store.
-    pub fn reader(&self) -> Reader {
+    pub(crate) fn reader(&self) -> Reader {
         Reader::new(&self.disk, &self.directory, &self.files)
     }
 

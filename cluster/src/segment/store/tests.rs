@@ -155,11 +155,11 @@ fn what_a_full_disk_refused_is_written_when_there_is_room_again() {
     let place = store.append(b"two").unwrap();
     for _ in 0..2 {
         assert!(matches!(store.sync(), Err(SegmentError::Io { .. })));
-        assert_eq!(store.durable(), 1);
+        assert_eq!(store.durable, 1);
     }
     faults.full(false);
     store.sync().unwrap();
-    assert_eq!((store.durable(), store.take_moved()), (2, vec![]));
+    assert_eq!((store.durable, store.take_moved()), (2, vec![]));
     assert_eq!(store.reader().read(place).unwrap(), b"two");
     std::mem::forget(store);
     faults.cut_power(0).unwrap();
@@ -210,7 +210,7 @@ fn a_sync_that_fails_again_and_again_loses_nothing_of_what_is_acknowledged_in_th
     // One of the failures is that of a new file's header: that file never gets its name.
     let failures = std::iter::repeat_with(|| store.sync()).take_while(Result::is_err).count();
     assert_eq!(failures, 3);
-    assert_eq!(store.durable(), 2);
+    assert_eq!(store.durable, 2);
     std::mem::forget(store);
     faults.cut_power(0).unwrap();
     assert_eq!(open(dir.path()).unwrap().1, [&b"one"[..], b"two"]);
@@ -225,7 +225,7 @@ fn records_whose_sync_an_earlier_process_saw_fail_are_written_again_at_the_start
     assert!(store.sync().is_err());
     std::mem::forget(store); // it stops there; the page cache still shows what the disk has not
     let store = Segments::open(&faults.disk(), dir.path(), 200, true, &mut |_, _, _| Ok(())).unwrap();
-    assert_eq!((store.next(), store.durable()), (2, 2));
+    assert_eq!((store.next(), store.durable), (2, 2));
     std::mem::forget(store);
     faults.cut_power(0).unwrap();
     assert_eq!(open(dir.path()).unwrap().1, [&b"one"[..], b"two"]);
