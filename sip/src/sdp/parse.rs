@@ -76,7 +76,7 @@ fn parse_connection(value: &str) -> Option<Connection> {
     if network != "IN" || !matches!(family, "IP4" | "IP6") {
         return None;
     }
-    let address = address.split('/').next()?;
+    let address = address.split('/').next().filter(|address| !address.is_empty())?;
     Some(Connection { address: address.to_owned() })
 }
 

@@ -119,6 +119,7 @@ fn broken_descriptions_say_why() {
     assert_eq!(error("v=0", "v=1"), SdpError::Version);
     assert_eq!(error("o=ann", "o=x y z ann"), SdpError::Origin);
     assert_eq!(error("c=IN IP4 10.0.0.1/127", "c=IN"), SdpError::Connection);
+    assert_eq!(error("c=IN IP4 10.0.0.1/127", "c=IN IP4 /127"), SdpError::Connection);
     assert_eq!(error("m=audio 40000", "m=audio 99999"), SdpError::Media);
     assert_eq!(error("i=not kept", "not kept"), SdpError::Line);
     assert_eq!(error("s=call", "s=ca\rll"), SdpError::Line);
