@@ -11,6 +11,7 @@ use tandem_switching::registration::{BindingId, Input};
 
 use crate::registrations::is_connection;
 use crate::shared::Shared;
+use crate::takeover::{came_back, take_over};
 
 /// Asks itself for the next item.
 pub(crate) struct Next;
@@ -51,6 +52,11 @@ impl Actor for Follower {
                     take(shared, &event.kind);
                 }
                 shared.lose_calls(events.iter().filter_map(|event| lost_call(shared.node, &event.kind)));
+                for (call, is_proven) in
+                    events.iter().filter_map(|event| gained_call(shared.node, &event.kind))
+                {
+                    take_over(shared, call, is_proven);
+                }
             }
             Ok(FeedItem::Reset) => reconcile(&following.shared),
             Err(_closed) => {
@@ -66,7 +72,8 @@ impl Actor for Follower {
 fn take(shared: &Arc<Shared>, event: &EventKind) {
     match event {
         EventKind::RegistrationAdded(binding) | EventKind::RegistrationChanged(binding) => {
-            bound(shared, binding)
+            bound(shared, binding);
+            came_back(shared, binding);
         }
         EventKind::RegistrationRemoved(binding, reason) => {
             let id = BindingId::of(binding);
@@ -94,6 +101,7 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
         | EventKind::CallRefused(..)
         | EventKind::NodeUp(_)
         | EventKind::NodeDown(..)
+        | EventKind::CallMoved(..)
         | EventKind::NodeRemoved(_)
         | EventKind::TenantChanged(_)
         | EventKind::TenantRemoved(_)
@@ -101,10 +109,20 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
     }
 }
 
-/// The call of this node that an event ended because its lease was over. There may be thousands of them in one entry.
+/// The call of this node that an event ended, or gave to another, because its lease was over. There may be thousands of them
+/// in one entry.
 fn lost_call(node: NodeId, event: &EventKind) -> Option<CallId> {
-    let EventKind::CallEnded(facts, Cause::NodeLost) = event else { return None };
-    (facts.node == node).then_some(facts.id)
+    match event {
+        EventKind::CallEnded(facts, Cause::NodeLost) => (facts.node == node).then_some(facts.id),
+        EventKind::CallMoved(facts, moved) => (moved.from == node).then_some(facts.id),
+        _ => None,
+    }
+}
+
+/// The call that an event gave to this node, and whether its former owner's end is proven.
+fn gained_call(node: NodeId, event: &EventKind) -> Option<(CallId, bool)> {
+    let EventKind::CallMoved(facts, moved) = event else { return None };
+    (facts.node == node).then_some((facts.id, moved.is_proven))
 }
 
 /// A binding in the log: it has an actor on the node that holds its flow, and on no other.
@@ -131,7 +149,8 @@ fn reconcile(shared: &Arc<Shared>) {
     // Before the view: a call that is recorded here is in it, or was ended without this node.
     let recorded = shared.recorded_calls();
     let state: Arc<State> = shared.cluster.view();
-    shared.lose_calls(recorded.into_iter().filter(|call| !state.calls.contains_key(call)));
+    let owned = |call: &CallId| state.calls.get(call).is_some_and(|call| call.owner == shared.node);
+    shared.lose_calls(recorded.into_iter().filter(|call| !owned(call)));
     for binding in state.bindings.values() {
         if binding.spec.flow.node == shared.node {
             bound(shared, binding);
@@ -148,8 +167,11 @@ fn reconcile(shared: &Arc<Shared>) {
         }
     }
     for call in state.calls.values().filter(|call| call.owner == shared.node) {
-        if shared.call(call.id).is_none() {
-            shared.end_in_log(call.id);
+        match state.is_movable(call) {
+            // What this node was told of it while it did not listen is not known: its former owner may only be silent.
+            true => take_over(shared, call.id, false),
+            false if shared.call(call.id).is_none() => shared.end_in_log(call.id),
+            false => {}
         }
     }
 }

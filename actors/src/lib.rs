@@ -27,6 +27,7 @@ mod registrations;
 mod shared;
 mod slot;
 mod switch;
+mod takeover;
 mod tenants;
 mod wire;
 

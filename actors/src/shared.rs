@@ -1,7 +1,7 @@
 //! What all actors of a node share: handles to the cluster, the sockets and the media workers, and the registries that
 //! find the machine of a leg, call or binding.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     legs: RwLock<HashMap<LegId, Arc<Slot<Call>>>>,
     calls: RwLock<HashMap<CallId, CallEntry>>,
     registrations: RwLock<Registrations>,
+    /// Calls taken over that have had legs whose phones did not know it yet.
+    adrift: RwLock<BTreeSet<CallId>>,
 }
 
 #[derive(Clone)]
@@ -112,6 +114,7 @@ impl Shared {
             legs: RwLock::default(),
             calls: RwLock::default(),
             registrations: RwLock::default(),
+            adrift: RwLock::default(),
         }
     }
 
@@ -251,7 +254,7 @@ impl Shared {
     pub(crate) fn lose_calls(&self, ids: impl IntoIterator<Item = CallId>) {
         let mut abandoned = Abandoned::default();
         for (id, slot) in ids.into_iter().filter_map(|id| Some((id, self.call(id)?))) {
-            tracing::warn!(call = %id, "the log has ended this call without this node: it is dropped");
+            tracing::warn!(call = %id, "the log has ended this call without this node, or gave it to another: it is dropped");
             metrics::counter!("tandem_calls_lost_total").increment(1);
             let waited = slot.answer_instead(call::Input::Lost);
             abandoned.requests.extend(waited.into_iter().filter_map(|input| match input {
@@ -264,6 +267,19 @@ impl Shared {
         if !abandoned.calls.is_empty() {
             self.order(Order::Abandon(abandoned));
         }
+    }
+
+    /// A call that was taken over, until [`Shared::end_adrift`].
+    pub(crate) fn set_adrift(&self, call: CallId) {
+        write(&self.adrift).insert(call);
+    }
+
+    pub(crate) fn calls_adrift(&self) -> Vec<CallId> {
+        read(&self.adrift).iter().copied().collect()
+    }
+
+    pub(crate) fn end_adrift(&self, call: CallId) {
+        write(&self.adrift).remove(&call);
     }
 
     /// The calls that the log has, as far as their machines know.

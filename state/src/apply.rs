@@ -12,6 +12,7 @@ mod config;
 mod idempotency;
 mod key;
 mod lease;
+mod moving;
 mod node;
 mod publish;
 mod salvage;

@@ -83,6 +83,8 @@ pub enum EventKind {
     LimitHit(String),
     /// `node.down`: its lease ended; the record has the epoch of the next one
     NodeDown(Box<NodeRecord>, LeaseEnd),
+    /// `call.moved`: it goes on at the node that the facts name
+    CallMoved(CallFacts, Move),
 }
 
 impl EventKind {
@@ -105,8 +107,20 @@ impl EventKind {
             EventKind::TenantRemoved(_) => "tenant.removed",
             EventKind::LimitHit(_) => "limit.hit",
             EventKind::NodeDown(..) => "node.down",
+            EventKind::CallMoved(..) => "call.moved",
         }
     }
+}
+
+/// How a call came to a new owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Its former owner.
+    pub from: NodeId,
+    /// The new ownership.
+    pub epoch: CallEpoch,
+    /// The former owner's process is known to have ended. One that only fell silent may still carry the call's media.
+    pub is_proven: bool,
 }
 
 /// What every call event says.

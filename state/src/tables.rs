@@ -23,8 +23,10 @@ pub const LEASES_APPLY_VERSION: u16 = 2;
 /// The rules since which renewals say how far a node's disk is, the cluster key can be changed, CDRs of lost nodes can be taken
 /// over, keys of nodes are bounded by themselves, and no release starts that can't follow the rules in force.
 pub const THIRD_APPLY_VERSION: u16 = 3;
+/// The rules since which answered calls of a lost node go on at another one.
+pub const MOVES_APPLY_VERSION: u16 = 4;
 /// The newest rules of this release.
-pub const NEWEST_APPLY_VERSION: u16 = THIRD_APPLY_VERSION;
+pub const NEWEST_APPLY_VERSION: u16 = MOVES_APPLY_VERSION;
 
 /// Everything that the cluster agrees on, as of one log position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +163,11 @@ impl State {
     /// be too old to start.
     pub fn has_marks(&self) -> bool {
         self.apply_version >= THIRD_APPLY_VERSION
+    }
+
+    /// Whether answered calls of a lost node go on at another one.
+    pub fn moves_calls(&self) -> bool {
+        self.apply_version >= MOVES_APPLY_VERSION
     }
 
     /// The tenant of a SIP domain (in any case).

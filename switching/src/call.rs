@@ -15,6 +15,7 @@ mod leg;
 mod media;
 mod record;
 mod setup;
+mod takeover;
 mod wire;
 
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ use crate::machine::{Machine, Now};
 pub use leg::Leg;
 pub use media::is_relayable;
 pub use setup::{Setup, SetupTarget};
+pub use takeover::{TakenLeg, Takeover, Way};
 pub use wire::{branch_leg, leg_of_tag};
 
 /// Numbers that shape a call.
@@ -107,8 +109,16 @@ pub enum Input {
     MediaFigures(Quality),
     /// An operator, a tenant admin or the node itself ends the call.
     HangUp(Cause),
-    /// The log ended the call without this node, whose lease had run out: it is no longer this node's to speak for.
+    /// The log ended the call without this node, whose lease had run out, or gave it to another: it is no longer this node's
+    /// to speak for.
     Lost,
+    /// The phone of a leg that was taken over has come back by another way.
+    Reachable {
+        /// Whose.
+        leg: LegId,
+        /// This one.
+        way: Way,
+    },
     /// The fault switch of test builds.
     #[cfg(feature = "faults")]
     Fault,
@@ -296,6 +306,9 @@ impl Call {
     }
 
     fn proposed(&mut self, now: Now, what: Proposal, outcome: Option<Result<Reply, Refusal>>) {
+        if matches!(outcome, Some(Err(Refusal::StaleCallEpoch { .. }))) {
+            return self.lost();
+        }
         match what {
             Proposal::Create => self.created(now, outcome),
             Proposal::Note => {}
@@ -322,6 +335,7 @@ impl Machine for Call {
             Input::MediaFigures(quality) => self.figures(now, quality),
             Input::HangUp(cause) => self.finish(now, cause),
             Input::Lost => self.lost(),
+            Input::Reachable { leg, way } => self.reachable(now, leg, way),
             #[cfg(feature = "faults")]
             #[expect(clippy::panic, reason = "this is what the fault switch is for")]
             Input::Fault => panic!("the fault switch of test builds"),
@@ -358,6 +372,7 @@ impl Machine for Call {
             Phase::Answering { .. } | Phase::Talking { .. } | Phase::Ending { .. } | Phase::Over => {}
         }
         self.repeat_unacknowledged(now);
+        self.refresh_due(now);
     }
 
     fn is_finished(&self) -> bool {

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 
 use tandem_state::config::{DialRules, NumberTarget};
 use tandem_state::{
-    Binding, BindingKey, CallDirection, Cause, Flow, NodeId, Party, State, TenantId, Transport,
+    Binding, BindingKey, CallDirection, Cause, Flow, LegRecord, NodeId, Party, State, TenantId, Transport,
 };
+
+use crate::call::Way;
 
 /// How many phones of one extension ring at once.
 pub const TARGETS_MAX: usize = 10;
@@ -149,6 +151,24 @@ fn instead(here: &Here, lost: &Flow) -> Option<Flow> {
     let reaches = |local: &&SocketAddr| local.is_ipv4() == lost.remote.is_ipv4();
     let local = *here.udp.iter().find(reaches).filter(|_| lost.transport == Transport::Udp)?;
     Some(Flow { node: here.node, local, ..lost.clone() })
+}
+
+/// The ways to the phone of a leg whose call comes to this node, the best first: its own flow, if that is another node's and
+/// that is up; a flow by which the same phone has registered since; this node's way to its address.
+pub fn ways(state: &State, here: &Here, tenant: TenantId, leg: &LegRecord) -> Vec<Way> {
+    let lasts = |flow: &Flow| flow.node != here.node && !state.is_down(flow.node);
+    let own = Some(leg.flow.clone()).filter(lasts);
+    let same = |binding: &&Binding| binding.spec.contact == leg.dialog.remote_target;
+    let registered = state.bindings_of(tenant, &leg.party.number).filter(same).map(|b| b.spec.flow.clone());
+    let registered = registered.filter(|flow| !state.is_down(flow.node));
+    let instead = instead(here, &leg.flow);
+    let mut ways: Vec<Way> = Vec::new();
+    for flow in own.into_iter().chain(registered).chain(instead) {
+        if ways.iter().all(|way| way.flow != flow) {
+            ways.push(Way { sent_by: sent_by(state, &flow), flow });
+        }
+    }
+    ways
 }
 
 /// `host:port` under which the far end of `flow` knows its node.

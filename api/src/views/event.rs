@@ -29,6 +29,9 @@ pub struct EventView {
     /// The node that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The node that the call was moved from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_node: Option<String>,
     /// The limit that was hit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
@@ -73,6 +76,7 @@ impl EventView {
             call: None,
             registration: None,
             node: None,
+            from_node: None,
             limit: None,
             cause: None,
         };
@@ -104,6 +108,10 @@ impl EventView {
                 self.tenant = Some(name.clone())
             }
             EventKind::LimitHit(name) => self.limit = Some(name.clone()),
+            EventKind::CallMoved(facts, moved) => {
+                self.call = Some(EventCallView::of(state, facts));
+                self.from_node = Some(node_name(state, moved.from));
+            }
             EventKind::NodeDown(node, why) => {
                 self.node = Some(node.name.clone());
                 self.cause = Some(word(why));

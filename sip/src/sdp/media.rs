@@ -146,6 +146,21 @@ impl Media {
         self.attributes.push(Attribute::flag(direction.as_str()));
     }
 
+    /// Keeps the formats that are wanted, with what is said of them, unless no codec that carries sound were left.
+    pub fn retain_formats(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        let mut kept = self.clone();
+        kept.formats.retain(|format| is_wanted(format));
+        let of_format = |a: &Attribute| matches!(a.name.as_str(), "rtpmap" | "fmtp" | "rtcp-fb");
+        let formats = kept.formats.clone();
+        kept.attributes.retain(|a| {
+            let named = a.value.as_deref().and_then(|value| value.split_whitespace().next());
+            !of_format(a) || named.is_none_or(|named| named == "*" || formats.iter().any(|f| f == named))
+        });
+        if kept.chosen().is_some() {
+            *self = kept;
+        }
+    }
+
     /// True for RTP/AVP and RTP/AVPF, which a relay passes without keys.
     pub fn is_plain_rtp(&self) -> bool {
         matches!(self.protocol.as_str(), "RTP/AVP" | "RTP/AVPF")

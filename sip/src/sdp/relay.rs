@@ -77,6 +77,19 @@ pub fn aligned(answer: Sdp, offer: &Sdp) -> Sdp {
     Sdp { media: media.collect(), ..answer }
 }
 
+/// What we said last, said again from another place as a new offer: of each relayed line the formats that the far side has
+/// too, so that what was agreed is agreed again.
+pub fn renewed(last: &Sdp, theirs: Option<&Sdp>, ours: &Ours<'_>) -> Sdp {
+    let mut sdp = rewrite(last, ours);
+    for (at, line) in sdp.media.iter_mut().enumerate() {
+        let agreed = theirs.and_then(|theirs| theirs.media.get(at)).filter(|far| far.chosen().is_some());
+        if let Some(far) = agreed.filter(|_| line.port != 0) {
+            line.retain_formats(|format| far.formats.iter().any(|theirs| theirs == format));
+        }
+    }
+    sdp
+}
+
 fn origin(ours: &Ours<'_>) -> Origin {
     Origin {
         username: "-".to_owned(),

@@ -139,7 +139,7 @@ impl State {
         if let Some(lease) = self.leases.get_mut(&node) {
             lease.stands = false;
         }
-        self.lose(step, node, at, is_connection);
+        self.lose(step, node, at, why != LeaseEnd::Expired, is_connection);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Nodes start and are taken out.
 //!
-//! A higher incarnation proves that the former process is gone: its lease ends, with it its calls (a later release
-//! moves them instead) and the connections that it held. Its UDP bindings stay, for the address is the same.
+//! A higher incarnation proves that the former process is gone: its lease ends, and with it the connections that it held;
+//! its calls go on elsewhere ([`super::moving`]). Its UDP bindings stay, for the address is the same.
 
 use super::Step;
 use crate::bounds::{HOST_MAX, NAME_MAX, NODES_MAX, invalid, some_at_most};
@@ -41,7 +41,7 @@ impl State {
         self.nodes.insert(node.id, record.clone());
         if is_risen && !self.has_leases() {
             if known.is_some() {
-                self.lose(step, node.id, step.now, is_connection);
+                self.lose(step, node.id, step.now, true, is_connection);
             }
             step.event(None, EventKind::NodeUp(Box::new(record)));
         }
@@ -52,7 +52,7 @@ impl State {
         if !self.nodes.contains_key(&node) {
             return Err(invalid("node", "no such node"));
         }
-        self.lose(step, node, self.lost_at(step, node), |_| true);
+        self.lose(step, node, self.lost_at(step, node), false, |_| true);
         self.nodes.remove(&node);
         self.leases.remove(&node);
         self.marks.remove(&node);
@@ -61,18 +61,17 @@ impl State {
         Ok(Reply::Done)
     }
 
-    /// Ends all calls of a node, as of `at`, and those of its bindings whose flow `is_lost`.
+    /// Moves or ends all calls of a node that is lost since `at`, and ends those of its bindings whose flow `is_lost`.
+    /// `is_proven`: its process has ended.
     pub(super) fn lose(
         &mut self,
         step: &mut Step<'_>,
         node: NodeId,
         at: ClusterTime,
+        is_proven: bool,
         is_lost: impl Fn(&Flow) -> bool,
     ) {
-        let calls: Vec<CallId> = self.calls.values().filter(|c| c.owner == node).map(|c| c.id).collect();
-        for id in calls {
-            self.finish_call_at(step, id, Some(Cause::NodeLost), at);
-        }
+        self.lose_calls(step, node, at, is_proven);
         let lost = |binding: &Binding| binding.spec.flow.node == node && is_lost(&binding.spec.flow);
         self.remove_bindings(step, UnbindReason::ConnectionLost, lost);
     }

@@ -14,6 +14,11 @@ impl State {
         }
         let tenant =
             self.tenants.get(&cdr.tenant).ok_or_else(|| Refusal::NoTenant(cdr.tenant.to_string()))?;
+        // The third rules had the tenant's of today.
+        let currency = if self.moves_calls() { &cdr.currency } else { &tenant.currency };
+        if currency.len() > CURRENCY_MAX {
+            return Err(invalid("currency", "is no ISO 4217 code, such as GBP"));
+        }
         if self.calls.contains_key(&cdr.call) {
             return Err(Refusal::Exists(format!("call {}", cdr.call)));
         }
@@ -21,12 +26,15 @@ impl State {
         step.effects.push(Effect::Cdr(Box::new(Cdr {
             from: cut_party(&cdr.from),
             to: cut_party(&cdr.to),
-            currency: tenant.currency.clone(),
+            currency: currency.clone(),
             ..cdr.clone()
         })));
         Ok(Reply::Done)
     }
 }
+
+/// An ISO 4217 code.
+const CURRENCY_MAX: usize = 3;
 
 #[cfg(test)]
 mod tests {

@@ -191,6 +191,7 @@ impl Call {
             Method::Invite if first && self.ring_by_next_flow(id) => {}
             Method::Invite | Method::Cancel if first => self.target_failed(now, id, Cause::Unreachable),
             Method::Info => self.info_unanswered(now, id, cseq),
+            Method::Invite if self.is_refresh(id, cseq) => self.refresh_unanswered(now, id),
             Method::Invite | Method::Update => self.exchange_unanswered(now, id, cseq),
             _ => {}
         }
@@ -224,6 +225,7 @@ impl Call {
         let first = leg.opened.is_some() && cseq == leg.first_cseq();
         match message.method() {
             Method::Invite if first => self.dial_response(now, id, message),
+            Method::Invite if self.is_refresh(id, cseq) => self.refresh_response(now, id, &message),
             Method::Invite | Method::Update => self.exchange_response(now, id, cseq, &message),
             Method::Info => self.info_response(now, id, cseq, &message),
             _ => {}

@@ -6,6 +6,7 @@ use tandem_sip::transaction::ServerKey;
 use tandem_state::{Cause, Command, LegId, Quality, Refusal, RefusedCall, Reply};
 
 use super::leg::Stage;
+use super::takeover::Refresh;
 use super::{Call, Creation, Output, Phase, Proposal};
 use crate::machine::Now;
 use crate::refusal;
@@ -135,6 +136,7 @@ impl Call {
         }
         leg.stage = Stage::Over;
         leg.unacknowledged = None;
+        leg.refresh = Refresh::Done;
     }
 
     /// The call is somebody else's, or nobody's: no leg is left, nobody is told, and its CDR is written already.

@@ -9,6 +9,7 @@ use tandem_sip::transaction::ServerKey;
 use tandem_state::{CallNote, Cause, Command, Flow, LegId};
 
 use super::leg::{Hold, Stage};
+use super::takeover::Refresh;
 use super::{Call, Output, Proposal};
 use crate::machine::Now;
 use crate::refusal;
@@ -127,7 +128,10 @@ impl Call {
         if let Some(busy) = &self.exchange {
             return Some(if busy.from == id { OWN_IS_OPEN } else { OTHER_IS_OPEN });
         }
-        let waits = |leg: &super::Leg| leg.unacknowledged.is_some() || leg.stage != Stage::Confirmed;
+        let waits = |leg: &super::Leg| {
+            let told = matches!(leg.refresh, Refresh::Asked { .. });
+            told || leg.unacknowledged.is_some() || leg.stage != Stage::Confirmed
+        };
         let winner = self.winner().is_none_or(waits);
         (winner || waits(&self.caller)).then_some(OTHER_IS_OPEN)
     }

@@ -9,6 +9,7 @@ use tandem_sip::message::Message;
 use tandem_sip::transaction::ServerKey;
 use tandem_state::{Cause, ClusterTime, Flow, LegDirection, LegId, Party};
 
+use super::takeover::{Refresh, Way};
 use crate::routing::Target;
 
 /// One leg of a call.
@@ -23,6 +24,11 @@ pub struct Leg {
     pub(super) sent_by: String,
     /// Other flows of the same phone, for when this one fails.
     pub(super) next: VecDeque<Target>,
+    /// Ways to the phone of a leg that was taken over; the first is in use.
+    pub(super) ways: VecDeque<Way>,
+    pub(super) refresh: Refresh,
+    /// Of a leg that was taken over: the CSeq of the former owner's last request that the log has.
+    pub(super) settled_cseq: u32,
     pub(super) dialog: Dialog,
     pub(super) stage: Stage,
     /// The INVITE of ours that opened it, kept for an answer that crosses our CANCEL.
@@ -97,7 +103,8 @@ const T2_MS: u64 = 4_000;
 
 impl Leg {
     pub(super) fn poll_timeout(&self) -> Option<u64> {
-        self.unacknowledged.as_ref().map(|wait| wait.next_ms.min(wait.until_ms))
+        let unacknowledged = self.unacknowledged.as_ref().map(|wait| wait.next_ms.min(wait.until_ms));
+        unacknowledged.into_iter().chain(self.refresh_at()).min()
     }
 
     pub(super) fn is_over(&self) -> bool {

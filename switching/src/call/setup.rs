@@ -18,9 +18,9 @@ use crate::machine::Now;
 use crate::routing::Target;
 
 /// CSeq numbers of one ownership of a call.
-const CSEQ_BLOCK: u32 = 65_536;
+pub(super) const CSEQ_BLOCK: u32 = 65_536;
 /// Versions of the `o=` line of one ownership.
-const VERSION_BLOCK: u64 = 1 << 20;
+pub(super) const VERSION_BLOCK: u64 = 1 << 20;
 
 /// What a call starts from.
 #[derive(Debug, Clone)]
@@ -171,6 +171,9 @@ fn leg(
         flow,
         sent_by,
         next: Default::default(),
+        ways: Default::default(),
+        refresh: Default::default(),
+        settled_cseq: 0,
         dialog,
         stage: Stage::Over,
         opened: None,

@@ -1,0 +1,99 @@
+//! Calls that the log gave to this node: their media gets ports here, their machine and its actor begin, and phones that
+//! could not be told where their call is are told when they come back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tandem_media::plan::EndId;
+use tandem_sip::uri::Uri;
+use tandem_state::{Binding, CallId, LegRecord, State, Transport};
+use tandem_switching::call::{Input, TakenLeg, Takeover, Way};
+use tandem_switching::{Call, routing};
+
+use crate::flow;
+use crate::ports::CallPorts;
+use crate::shared::Shared;
+
+/// Goes on with a call that is this node's since the log said so; `is_proven`: its former owner's process has ended.
+pub(crate) fn take_over(shared: &Arc<Shared>, id: CallId, is_proven: bool) {
+    let view = shared.cluster.view();
+    let owned = view.calls.get(&id).filter(|call| call.owner == shared.node);
+    let Some(call) = owned.filter(|_| shared.call(id).is_none()) else { return };
+    let records: Vec<&LegRecord> = call.bridge.keys().filter_map(|leg| view.legs.get(leg)).collect();
+    let Ok(media) = shared.media.open(records.len()) else {
+        tracing::error!(call = %id, "no RTP ports are left for a call of a lost node: it is ended");
+        metrics::counter!("tandem_rtp_ports_exhausted_total").increment(1);
+        return shared.end_in_log(id);
+    };
+    // The caller's end is the first, as in a call that began here.
+    let inbound = |leg: &&LegRecord| leg.direction == tandem_state::LegDirection::In;
+    let (first, second): (Vec<&LegRecord>, Vec<&LegRecord>) = records.into_iter().partition(inbound);
+    let ends = (0..).map_while(|end| media.local_rtp(EndId(end)));
+    let legs = first.into_iter().chain(second).zip(ends).map(|(record, media)| TakenLeg {
+        record: record.clone(),
+        media,
+        ways: ways(shared, &view, call.tenant, record),
+    });
+    let takeover = Takeover {
+        call: call.clone(),
+        legs: legs.collect(),
+        node: shared.node,
+        node_epoch: shared.cluster.node_epoch(),
+        is_proven,
+        settings: shared.settings.clone(),
+    };
+    match Call::take_over(shared.now(), takeover) {
+        Some(machine) => {
+            tracing::info!(call = %id, epoch = %call.epoch, is_proven, "this node goes on with the call");
+            metrics::counter!("tandem_calls_taken_over_total").increment(1);
+            shared.set_adrift(id);
+            shared.start_call(machine, CallPorts { shared: Arc::clone(shared), call: id, media });
+        }
+        None => {
+            drop(media.close());
+            shared.end_in_log(id);
+        }
+    }
+}
+
+/// The ways to a phone, the best first. Where the log knows none, a phone that spoke over TCP may listen at its Contact.
+fn ways(shared: &Shared, view: &State, tenant: tandem_state::TenantId, leg: &LegRecord) -> Vec<Way> {
+    let known = routing::ways(view, &shared.here, tenant, leg);
+    if !known.is_empty() || leg.flow.transport != Transport::Tcp {
+        return known;
+    }
+    let connected =
+        address_of(&leg.dialog.remote_target).and_then(|remote| shared.transport.connect(remote).ok());
+    let flow = connected.map(|path| flow::flow(shared.node, &path));
+    flow.into_iter().map(|flow| Way { sent_by: routing::sent_by(view, &flow), flow }).collect()
+}
+
+/// Of a URI that names one.
+fn address_of(uri: &str) -> Option<SocketAddr> {
+    let uri = Uri::parse(uri).ok()?;
+    let ip = uri.host.trim_matches(['[', ']']).parse().ok()?;
+    Some(SocketAddr::new(ip, uri.port.unwrap_or(5060)))
+}
+
+/// A phone registered: if it talks in a call that it was not told of yet, it is told by this way.
+pub(crate) fn came_back(shared: &Shared, binding: &Binding) {
+    let view = shared.cluster.view();
+    for id in shared.calls_adrift() {
+        let Some(slot) = shared.call(id) else {
+            shared.end_adrift(id);
+            continue;
+        };
+        let (mine, legs) = slot.with(|call| {
+            let legs: Vec<_> = call.legs_adrift().map(|leg| (leg.id, leg.number().to_owned())).collect();
+            (call.tenant() == binding.spec.tenant, legs)
+        });
+        if legs.is_empty() {
+            shared.end_adrift(id);
+        }
+        for (leg, _) in legs.into_iter().filter(|(_, number)| mine && *number == binding.spec.number) {
+            let flow = binding.spec.flow.clone();
+            let way = Way { sent_by: routing::sent_by(&view, &flow), flow };
+            let _ = slot.send(Input::Reachable { leg, way });
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Calls whose owner is lost: where two parties talk, another node goes on with the call; the rest ends.
+//!
+//! The successor is of the lost node's site if one there may act, and of those the one with the fewest calls. The call's
+//! epoch rises with its owner, so nothing that the former one still proposes for it is taken.
+
+use std::collections::BTreeMap;
+
+use super::Step;
+use super::call::facts;
+use crate::event::{EventKind, Move};
+use crate::ids::*;
+use crate::records::*;
+use crate::tables::State;
+
+/// Who may be given calls, with how many each has.
+type Successors = BTreeMap<NodeId, usize>;
+
+impl State {
+    /// Moves what can be moved off a node that is lost since `at`; the rest ends as of then.
+    pub(super) fn lose_calls(
+        &mut self,
+        step: &mut Step<'_>,
+        node: NodeId,
+        at: ClusterTime,
+        is_proven: bool,
+    ) {
+        let mut successors = self.successors(node);
+        let lost: Vec<CallId> = self.calls.values().filter(|c| c.owner == node).map(|c| c.id).collect();
+        for id in lost {
+            let to = self.calls.get(&id).filter(|call| self.is_movable(call)).and_then(|_| self.least(&successors, node));
+            match to {
+                Some(to) => {
+                    *successors.entry(to).or_default() += 1;
+                    self.move_call(step, id, to, is_proven);
+                }
+                None => {
+                    self.finish_call_at(step, id, Some(Cause::NodeLost), at);
+                }
+            }
+        }
+    }
+
+    fn successors(&self, lost: NodeId) -> Successors {
+        if !self.moves_calls() {
+            return Successors::new();
+        }
+        let may_act = |node: &&NodeRecord| node.id != lost && node.role == Role::Full && !self.is_down(node.id);
+        let mut successors: Successors = self.nodes.values().filter(may_act).map(|node| (node.id, 0)).collect();
+        for call in self.calls.values() {
+            if let Some(load) = successors.get_mut(&call.owner) {
+                *load += 1;
+            }
+        }
+        successors
+    }
+
+    fn least(&self, successors: &Successors, lost: NodeId) -> Option<NodeId> {
+        let site = |id: NodeId| self.nodes.get(&id).map(|node| node.site.as_str());
+        successors.iter().min_by_key(|(id, load)| (site(**id) != site(lost), **load, **id)).map(|(id, _)| *id)
+    }
+
+    /// Both parties talk, or one holds, and the log has both dialogs: another node can go on with the call.
+    pub fn is_movable(&self, call: &Call) -> bool {
+        call.phase >= CallPhase::Answered
+            && call.bridge.len() == 2
+            && call.bridge.keys().all(|leg| self.legs.contains_key(leg))
+    }
+
+    fn move_call(&mut self, step: &mut Step<'_>, id: CallId, to: NodeId, is_proven: bool) {
+        let Some(mut call) = self.calls.get(&id).cloned() else { return };
+        let from = std::mem::replace(&mut call.owner, to);
+        call.epoch = CallEpoch(call.epoch.0.saturating_add(1));
+        let moved = Move { from, epoch: call.epoch, is_proven };
+        step.event(Some(call.tenant), EventKind::CallMoved(facts(&call), moved));
+        self.put_call(call);
+    }
+}
+
+#[cfg(test)]
+mod tests;

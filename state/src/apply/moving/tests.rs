@@ -1,0 +1,131 @@
+use crate::command::Command;
+use crate::event::Move;
+use crate::fixture::*;
+use crate::*;
+
+/// Nodes 1 (east), 2 (east) and 3 (west) with leases, under the rules by which calls move.
+fn three() -> State {
+    let mut state = marked();
+    for id in [1, 2, 3] {
+        let mut record = NodeRecord { apply_version: 4, ..node(id) };
+        if id == 3 {
+            record.site = "west".into();
+        }
+        run(&mut state, propose(id, 85, Command::NodeStarted { node: record }));
+        run(&mut state, propose(id, 0, renew(1, 9)));
+    }
+    let raised = run(&mut state, propose(1, 86, Command::RaiseApplyVersion { to: 4 }));
+    assert_eq!(raised.outcomes, [Ok(Reply::Done)]);
+    state
+}
+
+/// A call of node 1 (or 2) between two legs that was answered.
+fn talking(state: &mut State, id: u64) {
+    let node = if id == 2 { 2 } else { 1 };
+    run(state, propose(node, 100 + 2 * id, create_call(id)));
+    let (one, other) = (leg(u128::from(id) + 1000, u128::from(id)), leg(u128::from(id) + 2000, u128::from(id)));
+    let bridge = [(one.id, BridgeRole::Talk), (other.id, BridgeRole::Talk)].into();
+    let change = CallChange {
+        phase: Some(CallPhase::Answered),
+        legs: vec![one, other],
+        attempts: vec![Attempt { answer: Some(ClusterTime(1500)), ..attempt(1) }],
+        bridge: Some(bridge),
+        ..CallChange::default()
+    };
+    let applied = run(state, propose(node, 101 + 2 * id, checkpoint(u128::from(id), change)));
+    assert_eq!(applied.outcomes, [Ok(Reply::Done)]);
+}
+
+fn died(state: &mut State, node: u64) -> Applied {
+    let by = if node == 3 { 2 } else { 3 };
+    run(state, propose(by, 0, end_lease(node, 1, 1)))
+}
+
+fn moves(applied: &Applied) -> Vec<(u64, u64, Move)> {
+    let of = |event: &Event| match &event.kind {
+        EventKind::CallMoved(facts, moved) => Some((u64::try_from(facts.id.0).unwrap(), facts.node.0, *moved)),
+        _ => None,
+    };
+    applied.events.iter().filter_map(of).collect()
+}
+
+fn moved(epoch: u64, is_proven: bool) -> Move {
+    Move { from: NodeId(1), epoch: CallEpoch(epoch), is_proven }
+}
+
+#[test]
+fn an_answered_call_goes_on_at_a_node_of_the_same_site_and_one_that_rings_ends() {
+    let mut state = three();
+    talking(&mut state, 1);
+    run(&mut state, propose(1, 90, create_call(4)));
+    let applied = died(&mut state, 1);
+    assert_eq!(moves(&applied), [(1, 2, moved(2, true))]);
+    let ended: Vec<_> = cdrs(&applied).into_iter().map(|cdr| (cdr.call, cdr.cause)).collect();
+    assert_eq!(ended, [(CallId(4), Cause::NodeLost)]);
+    let call = &state.calls[&CallId(1)];
+    assert_eq!((call.owner, call.epoch, call.legs.len()), (NodeId(2), CallEpoch(2), 2));
+    assert_eq!(state.usage[&TenantId(1)].calls, 1);
+}
+
+#[test]
+fn calls_are_spread_by_load_and_over_sites_only_when_their_own_has_nobody() {
+    let mut state = three();
+    for id in [1, 3, 4] {
+        talking(&mut state, id);
+    }
+    died(&mut state, 2);
+    assert_eq!(moves(&died(&mut state, 1)).into_iter().map(|(_, to, _)| to).collect::<Vec<_>>(), [3, 3, 3]);
+    let mut state = three();
+    for id in [1, 3, 4] {
+        talking(&mut state, id);
+    }
+    state.nodes.get_mut(&NodeId(1)).unwrap().site = "north".into();
+    assert_eq!(moves(&died(&mut state, 1)).into_iter().map(|(_, to, _)| to).collect::<Vec<_>>(), [2, 3, 2]);
+}
+
+#[test]
+fn nothing_that_the_former_owner_still_proposes_is_taken_and_the_successor_ends_the_call() {
+    let mut state = three();
+    talking(&mut state, 1);
+    died(&mut state, 1);
+    let stale = Refusal::StaleCallEpoch { owner: NodeId(2), epoch: CallEpoch(2) };
+    for command in [checkpoint(1, CallChange::default()), end_call(1, CallChange::default())] {
+        let seq = 300 + state.position;
+        assert_eq!(run(&mut state, propose(1, seq, command)).outcomes, [Err(stale.clone())]);
+    }
+    let end = Command::EndCall { call: CallId(1), epoch: CallEpoch(2), change: CallChange::default() };
+    let cdr = cdrs(&run_at(&mut state, 9_500, propose(2, 300, end))).remove(0);
+    assert_eq!((cdr.node, cdr.epoch, cdr.billed_s), (NodeId(2), CallEpoch(2), 8));
+}
+
+#[test]
+fn a_lease_that_only_expired_proves_nothing() {
+    let mut state = three();
+    talking(&mut state, 1);
+    let last_renewal = state.leases[&NodeId(1)].last_renewal;
+    let applied = run(&mut state, propose(2, 0, expire(1, 1, last_renewal)));
+    assert_eq!(moves(&applied), [(1, 2, moved(2, false))]);
+}
+
+#[test]
+fn a_witness_a_node_without_a_lease_and_older_rules_take_no_call() {
+    let mut state = three();
+    talking(&mut state, 1);
+    state.nodes.get_mut(&NodeId(2)).unwrap().role = Role::Witness;
+    died(&mut state, 3);
+    assert_eq!(cdrs(&run(&mut state, propose(2, 0, end_lease(1, 1, 1)))).len(), 1);
+    let mut state = three();
+    state.apply_version = 3;
+    talking(&mut state, 1);
+    let applied = died(&mut state, 1);
+    assert_eq!((moves(&applied), cdrs(&applied).len()), (vec![], 1));
+}
+
+#[test]
+fn a_call_survives_one_node_after_the_other() {
+    let mut state = three();
+    talking(&mut state, 1);
+    died(&mut state, 1);
+    let twice = Move { from: NodeId(2), epoch: CallEpoch(3), is_proven: true };
+    assert_eq!(moves(&died(&mut state, 2)), [(1, 3, twice)]);
+}

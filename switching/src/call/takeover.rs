@@ -1,0 +1,381 @@
+//! A call that another node owned goes on here: what is missing is said again, and each phone is told by a re-INVITE
+//! where the call is now.
+//!
+//! The dialogs come from the log, so their latest CSeq and description may not be in it: this ownership's numbers begin
+//! with a block of their own, above anything that the former owner can have sent. Nothing here is in a hurry to end a
+//! call: what can't be reached is tried again, for the phones may still hear each other.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use tandem_media::plan::EndId;
+use tandem_sip::dialog::Dialog;
+use tandem_sip::header::Header;
+use tandem_sip::message::Message;
+use tandem_sip::method::Method;
+use tandem_sip::sdp::Sdp;
+use tandem_sip::sdp::relay::{self, Ours};
+use tandem_state::{
+    self as state, Command, Flow, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, Transport,
+};
+
+use super::leg::{Hold, Leg, LegMedia, Stage};
+use super::setup::{CSEQ_BLOCK, VERSION_BLOCK};
+use super::{Call, Creation, Output, Phase, Proposal, Settings};
+use crate::machine::Now;
+
+/// What a call is taken over from.
+#[derive(Debug, Clone)]
+pub struct Takeover {
+    /// Its record, of the new ownership.
+    pub call: state::Call,
+    /// Its legs, with what was found for each.
+    pub legs: Vec<TakenLeg>,
+    /// The new owner.
+    pub node: NodeId,
+    /// Under which lease.
+    pub node_epoch: NodeEpoch,
+    /// The former owner's process has ended. Else the call's media may still run through it, and one phone is told after the
+    /// other, so that a call that works is made no worse.
+    pub is_proven: bool,
+    /// Numbers that shape the call.
+    pub settings: Settings,
+}
+
+/// A leg that is taken over.
+#[derive(Debug, Clone)]
+pub struct TakenLeg {
+    /// As the log has it.
+    pub record: LegRecord,
+    /// Our RTP address towards its phone.
+    pub media: SocketAddr,
+    /// How the phone may be reached now, the best first.
+    pub ways: Vec<Way>,
+}
+
+/// A way to a phone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// The flow.
+    pub flow: Flow,
+    /// `host:port` of the flow's node as the phone knows it.
+    pub sent_by: String,
+}
+
+/// Whether a leg's phone knows where its call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Refresh {
+    /// It does.
+    #[default]
+    Done,
+    /// Its turn comes after the other leg's.
+    Waiting,
+    /// It is told then.
+    Due { at_ms: u64, tries: u32 },
+    /// Our re-INVITE of this CSeq number is open.
+    Asked { cseq: u32, tries: u32 },
+}
+
+/// A 2xx or an ACK that is younger than this may still be missing (RFC 3261 section 13.3.1.4: 64 T1).
+const UNSETTLED_MS: u64 = 32_000;
+/// The first wait before a phone is tried again, and the longest.
+const AGAIN_MS: u64 = 1_000;
+const AGAIN_MAX_MS: u64 = 30_000;
+/// A re-INVITE of ours waits so long for what the phone has open itself.
+const BUSY_MS: u64 = 250;
+
+impl Call {
+    /// The call as this node goes on with it; its first outputs wait. `None` for one that is not between two legs.
+    pub fn take_over(now: Now, takeover: Takeover) -> Option<Call> {
+        let Takeover { call: record, legs, node, node_epoch, is_proven, settings } = takeover;
+        let [one, other] = <[TakenLeg; 2]>::try_from(legs).ok()?;
+        let (caller, callee) = match other.record.direction {
+            LegDirection::In => (other, one),
+            LegDirection::Out => (one, other),
+        };
+        let attempt = record.attempts.values().rev().find(|attempt| attempt.answer.is_some())?.clone();
+        let epoch = record.epoch;
+        let block = u32::try_from(epoch.0).unwrap_or(u32::MAX);
+        let (caller, callee) = (taken(caller, EndId(0), block), taken(callee, EndId(1), block));
+        let talked_ms = now.cluster.since_ms(record.answer.unwrap_or(record.start));
+        let until_ms = now.steady_ms + settings.talk_max_ms.saturating_sub(talked_ms);
+        let mut call = Call {
+            id: record.id,
+            interaction: record.interaction,
+            tenant: record.tenant,
+            node,
+            node_epoch,
+            epoch,
+            direction: record.direction,
+            from: record.from,
+            to: record.to,
+            start: record.start,
+            settings,
+            phase: Phase::Talking { winner: callee.id, until_ms },
+            create: Creation::Created,
+            recorded: false,
+            best_cause: state::Cause::Unreachable,
+            max_forwards: 70,
+            caller,
+            callees: vec![callee],
+            attempt,
+            early: None,
+            exchange: None,
+            infos: Vec::new(),
+            outputs: VecDeque::new(),
+        };
+        let ids: Vec<LegId> = call.leg_ids().collect();
+        ids.iter().for_each(|id| call.put(Output::Listen(*id)));
+        call.set_media();
+        if talked_ms < UNSETTLED_MS {
+            call.acknowledge_again();
+        }
+        call.begin_refresh(now, is_proven);
+        Some(call)
+    }
+
+    /// The callee's first 2xx may be without its ACK.
+    fn acknowledge_again(&mut self) {
+        let product = self.settings.product.clone();
+        let Some(callee) = self.callees.first() else { return };
+        let ack = callee.ack(callee.settled_cseq, None, &product);
+        let flow = callee.flow.clone();
+        if let Some(message) = ack.filter(|_| callee.direction == LegDirection::Out) {
+            self.put(Output::Send { message, flow });
+        }
+    }
+
+    /// Both at once where nothing can be made worse; else first the one that is harder to reach.
+    fn begin_refresh(&mut self, now: Now, is_proven: bool) {
+        let hard = |leg: &Leg| leg.ways.is_empty() || leg.flow.transport != Transport::Udp;
+        let callee_first = self.callees.first().is_some_and(hard) && !hard(&self.caller);
+        let due = Refresh::Due { at_ms: now.steady_ms, tries: 0 };
+        let later = if is_proven { due } else { Refresh::Waiting };
+        self.caller.refresh = if callee_first { later } else { due };
+        for callee in &mut self.callees {
+            callee.refresh = if callee_first { due } else { later };
+        }
+        self.refresh_due(now);
+    }
+
+    /// Tells each phone whose turn it is.
+    pub(super) fn refresh_due(&mut self, now: Now) {
+        let ids: Vec<LegId> = self.leg_ids().collect();
+        for id in ids {
+            let busy = self.is_busy(id);
+            let Some(leg) = self.leg(id) else { continue };
+            let Refresh::Due { at_ms, tries } = leg.refresh else { continue };
+            if at_ms > now.steady_ms {
+                continue;
+            }
+            if busy {
+                leg.refresh = Refresh::Due { at_ms: now.steady_ms + BUSY_MS, tries };
+                continue;
+            }
+            let offer = leg.renewed_offer();
+            let body = offer.as_deref().map(|offer| ("application/sdp", offer));
+            match self.ask(id, &Method::Invite, body) {
+                Some(cseq) => self.set_refresh(id, Refresh::Asked { cseq, tries }),
+                None => self.refresh_later(now, id, tries, None),
+            }
+        }
+    }
+
+    fn is_busy(&mut self, id: LegId) -> bool {
+        self.exchange.is_some() || self.leg(id).is_none_or(|leg| leg.unacknowledged.is_some())
+    }
+
+    fn set_refresh(&mut self, id: LegId, refresh: Refresh) {
+        if let Some(leg) = self.leg(id) {
+            leg.refresh = refresh;
+        }
+    }
+
+    /// Whether a response or silence is about the re-INVITE by which this leg was told.
+    pub(super) fn is_refresh(&mut self, id: LegId, number: u32) -> bool {
+        self.leg(id).is_some_and(|leg| matches!(leg.refresh, Refresh::Asked { cseq, .. } if cseq == number))
+    }
+
+    /// What a phone says to being told.
+    pub(super) fn refresh_response(&mut self, now: Now, id: LegId, message: &Message) {
+        let Some(Refresh::Asked { tries, .. }) = self.leg(id).map(|leg| leg.refresh) else { return };
+        match message.status().unwrap_or(500) {
+            0..=199 => {}
+            200..=299 => self.refreshed(now, id, message),
+            481 => {
+                self.set_refresh(id, Refresh::Done);
+                self.dialog_lost(now, id, 481);
+            }
+            491 => {
+                let wait_ms = self.leg(id).map_or(0, |leg| leg.glare_ms(tries));
+                self.set_refresh(id, Refresh::Due { at_ms: now.steady_ms + wait_ms, tries: tries + 1 });
+            }
+            _ => {
+                let after_s = message.header(Header::RetryAfter).and_then(|text| text.trim().parse().ok());
+                self.refresh_later(now, id, tries, after_s);
+            }
+        }
+    }
+
+    /// Nothing was said, or no: it is tried again, by the next way if there is one.
+    pub(super) fn refresh_unanswered(&mut self, now: Now, id: LegId) {
+        let Some(Refresh::Asked { tries, .. }) = self.leg(id).map(|leg| leg.refresh) else { return };
+        if let Some(leg) = self.leg(id) {
+            leg.turn_to_next_way();
+        }
+        self.refresh_later(now, id, tries, None);
+    }
+
+    fn refresh_later(&mut self, now: Now, id: LegId, tries: u32, after_s: Option<u64>) {
+        let backoff_ms = AGAIN_MS.saturating_mul(1 << tries.min(8)).min(AGAIN_MAX_MS);
+        let wait_ms = after_s.map_or(backoff_ms, |s| s.saturating_mul(1_000).clamp(AGAIN_MS, AGAIN_MAX_MS));
+        self.set_refresh(id, Refresh::Due { at_ms: now.steady_ms + wait_ms, tries: tries.saturating_add(1) });
+    }
+
+    /// The phone of a leg that does not know where its call is has come back by this way: it is told at once.
+    pub(super) fn reachable(&mut self, now: Now, id: LegId, way: Way) {
+        let Some(leg) = self.leg(id) else { return };
+        if matches!(leg.refresh, Refresh::Done | Refresh::Waiting) {
+            return;
+        }
+        leg.ways.retain(|known| *known != way);
+        leg.ways.push_front(way);
+        leg.take_way();
+        leg.refresh = Refresh::Due { at_ms: now.steady_ms, tries: 0 };
+        self.refresh_due(now);
+    }
+
+    /// The phone knows.
+    fn refreshed(&mut self, now: Now, id: LegId, message: &Message) {
+        let answer = super::wire::description(message);
+        let Some(leg) = self.leg(id) else { return };
+        leg.refresh_target(message);
+        leg.media.remote = answer.or(leg.media.remote.take());
+        leg.refresh = Refresh::Done;
+        self.acknowledge(id, None);
+        self.update_hold();
+        self.set_media();
+        for leg in std::iter::once(&mut self.caller).chain(&mut self.callees) {
+            if leg.refresh == Refresh::Waiting {
+                leg.refresh = Refresh::Due { at_ms: now.steady_ms, tries: 0 };
+            }
+        }
+        self.refresh_due(now);
+        if !self.is_moving() {
+            let change = self.change(None);
+            let command = Command::Checkpoint { call: self.id, epoch: self.epoch, change };
+            self.put(Output::Propose { what: Proposal::Note, command: Box::new(command) });
+        }
+    }
+
+    /// The legs whose phones do not know yet where their call is.
+    pub fn legs_adrift(&self) -> impl Iterator<Item = &Leg> {
+        let talking = matches!(self.phase, Phase::Talking { .. });
+        let legs = std::iter::once(&self.caller).chain(&self.callees).filter(move |_| talking);
+        legs.filter(|leg| leg.refresh != Refresh::Done)
+    }
+
+    pub(super) fn is_moving(&self) -> bool {
+        self.legs_adrift().next().is_some()
+    }
+}
+
+impl Leg {
+    /// Who is at the other end.
+    pub fn number(&self) -> &str {
+        &self.party.number
+    }
+
+    /// When our next word about the move is due.
+    pub(super) fn refresh_at(&self) -> Option<u64> {
+        match self.refresh {
+            Refresh::Due { at_ms, .. } => Some(at_ms),
+            Refresh::Done | Refresh::Waiting | Refresh::Asked { .. } => None,
+        }
+    }
+
+    fn turn_to_next_way(&mut self) {
+        self.ways.rotate_left(usize::from(self.ways.len() > 1));
+        self.take_way();
+    }
+
+    fn take_way(&mut self) {
+        if let Some(way) = self.ways.front() {
+            (self.flow, self.sent_by) = (way.flow.clone(), way.sent_by.clone());
+        }
+    }
+
+    /// RFC 3261 section 14.1: who drew the Call-ID waits 2.1 to 4 s after a glare, the other up to 2 s; by chance, which here is
+    /// the leg's.
+    fn glare_ms(&self, tries: u32) -> u64 {
+        let chance = u64::try_from((self.id.0 >> (8 * (tries % 8))) & 0xff).unwrap_or(0);
+        match self.direction {
+            LegDirection::Out => 2_100 + chance * 1_900 / 255,
+            LegDirection::In => chance * 2_000 / 255,
+        }
+    }
+
+    /// What this leg was told last, as an offer from here, of the formats that were agreed.
+    fn renewed_offer(&mut self) -> Option<std::sync::Arc<str>> {
+        let last = Sdp::parse(self.media.local.as_deref()?).ok()?;
+        let theirs = self.media.remote.as_deref().and_then(|text| Sdp::parse(text).ok());
+        let first = last.media.iter().position(|line| relay::is_relayable(line, false));
+        let here = self.media.here;
+        let ports: Vec<Option<u16>> =
+            (0..last.media.len()).map(|at| (Some(at) == first).then_some(here.port())).collect();
+        let address = here.ip().to_string();
+        let (session_id, version) = (self.media.session_id, self.media.version);
+        let ours = Ours { session_id, version, address: &address, ports: &ports, video: false };
+        let text: std::sync::Arc<str> = relay::renewed(&last, theirs.as_ref(), &ours).to_string().into();
+        self.media.local = Some(text.clone());
+        Some(text)
+    }
+}
+
+/// A leg as the log has it, with this ownership's numbers.
+fn taken(taken: TakenLeg, end: EndId, epoch: u32) -> Leg {
+    let TakenLeg { record, media, ways } = taken;
+    let block = epoch.saturating_mul(CSEQ_BLOCK);
+    let dialog = record.dialog;
+    let text = |text: String| (!text.is_empty()).then(|| text.into());
+    let mut leg = Leg {
+        id: record.id,
+        direction: record.direction,
+        party: record.party,
+        flow: record.flow,
+        sent_by: String::new(),
+        next: VecDeque::new(),
+        ways: ways.into(),
+        refresh: Refresh::Done,
+        settled_cseq: dialog.local_cseq,
+        dialog: Dialog {
+            call_id: dialog.call_id,
+            local: dialog.local,
+            remote: dialog.remote,
+            route_set: dialog.route_set,
+            remote_target: dialog.remote_target,
+            local_cseq: block,
+            remote_cseq: Some(dialog.remote_cseq).filter(|cseq| *cseq > 0),
+        },
+        stage: Stage::Confirmed,
+        opened: None,
+        forks: Vec::new(),
+        opened_cseq: block,
+        media: LegMedia {
+            end,
+            here: media,
+            local: text(record.media.local_sdp),
+            remote: text(record.media.remote_sdp),
+            session_id: record.media.session_id,
+            version: u64::from(epoch).saturating_mul(VERSION_BLOCK),
+            codec: record.media.codec,
+        },
+        hold: if record.held { Hold::Held } else { Hold::Talking },
+        answered: record.answered,
+        unacknowledged: None,
+        ack: None,
+        ack_due: None,
+    };
+    leg.take_way();
+    leg
+}
