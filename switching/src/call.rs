@@ -307,6 +307,7 @@ impl Call {
 
     fn proposed(&mut self, now: Now, what: Proposal, outcome: Option<Result<Reply, Refusal>>) {
         if matches!(outcome, Some(Err(Refusal::StaleCallEpoch { .. }))) {
+            // It is another node's: this one has only not heard of it yet.
             return self.lost();
         }
         match what {

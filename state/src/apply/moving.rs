@@ -17,17 +17,15 @@ type Successors = BTreeMap<NodeId, usize>;
 
 impl State {
     /// Moves what can be moved off a node that is lost since `at`; the rest ends as of then.
-    pub(super) fn lose_calls(
-        &mut self,
-        step: &mut Step<'_>,
-        node: NodeId,
-        at: ClusterTime,
-        is_proven: bool,
-    ) {
+    pub(super) fn lose_calls(&mut self, step: &mut Step<'_>, node: NodeId, at: ClusterTime, is_proven: bool) {
         let mut successors = self.successors(node);
         let lost: Vec<CallId> = self.calls.values().filter(|c| c.owner == node).map(|c| c.id).collect();
         for id in lost {
-            let to = self.calls.get(&id).filter(|call| self.is_movable(call)).and_then(|_| self.least(&successors, node));
+            let to = self
+                .calls
+                .get(&id)
+                .filter(|call| self.is_movable(call))
+                .and_then(|_| self.least(&successors, node));
             match to {
                 Some(to) => {
                     *successors.entry(to).or_default() += 1;
@@ -44,8 +42,10 @@ impl State {
         if !self.moves_calls() {
             return Successors::new();
         }
-        let may_act = |node: &&NodeRecord| node.id != lost && node.role == Role::Full && !self.is_down(node.id);
-        let mut successors: Successors = self.nodes.values().filter(may_act).map(|node| (node.id, 0)).collect();
+        let may_act =
+            |node: &&NodeRecord| node.id != lost && node.role == Role::Full && !self.is_down(node.id);
+        let mut successors: Successors =
+            self.nodes.values().filter(may_act).map(|node| (node.id, 0)).collect();
         for call in self.calls.values() {
             if let Some(load) = successors.get_mut(&call.owner) {
                 *load += 1;

@@ -141,6 +141,9 @@ impl Call {
 
     /// The call is somebody else's, or nobody's: no leg is left, nobody is told, and its CDR is written already.
     pub(super) fn lost(&mut self) {
+        if self.phase == Phase::Over {
+            return;
+        }
         self.outputs.clear();
         self.put(Output::CloseMedia);
         self.forget_all();

@@ -23,7 +23,8 @@ fn three() -> State {
 fn talking(state: &mut State, id: u64) {
     let node = if id == 2 { 2 } else { 1 };
     run(state, propose(node, 100 + 2 * id, create_call(id)));
-    let (one, other) = (leg(u128::from(id) + 1000, u128::from(id)), leg(u128::from(id) + 2000, u128::from(id)));
+    let (one, other) =
+        (leg(u128::from(id) + 1000, u128::from(id)), leg(u128::from(id) + 2000, u128::from(id)));
     let bridge = [(one.id, BridgeRole::Talk), (other.id, BridgeRole::Talk)].into();
     let change = CallChange {
         phase: Some(CallPhase::Answered),
@@ -43,7 +44,9 @@ fn died(state: &mut State, node: u64) -> Applied {
 
 fn moves(applied: &Applied) -> Vec<(u64, u64, Move)> {
     let of = |event: &Event| match &event.kind {
-        EventKind::CallMoved(facts, moved) => Some((u64::try_from(facts.id.0).unwrap(), facts.node.0, *moved)),
+        EventKind::CallMoved(facts, moved) => {
+            Some((u64::try_from(facts.id.0).unwrap(), facts.node.0, *moved))
+        }
         _ => None,
     };
     applied.events.iter().filter_map(of).collect()

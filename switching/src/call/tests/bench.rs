@@ -6,13 +6,15 @@ use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::transaction::ServerKey;
 use tandem_state::{
-    CallDirection, CallEpoch, CallId, Cause, ClusterTime, Flow, InteractionId, LegId, NodeEpoch, NodeId,
-    Party, Quality, Refusal, Reply, TenantId, Transport,
+    CallDirection, CallEpoch, CallId, CallPhase, Cause, ClusterTime, Command, Flow, InteractionId, LegId,
+    LegRecord, NodeEpoch, NodeId, Party, Quality, Refusal, Reply, TenantId, Transport,
 };
 
 use super::phone::{Phone, Words};
 use super::show;
-use crate::call::{Call, Input, Output, Proposal, Settings, Setup, SetupTarget, branch_leg};
+use crate::call::{
+    Call, Input, Output, Proposal, Settings, Setup, SetupTarget, TakenLeg, Takeover, Way, branch_leg,
+};
 use crate::machine::{Machine, Now};
 use crate::routing::Target;
 
@@ -29,6 +31,14 @@ pub(super) struct Bench {
     /// Proposals without an outcome, in order.
     pub(super) proposed: Vec<Proposal>,
     pub(super) closing: bool,
+    /// What the log has of the call.
+    record: Option<Record>,
+}
+
+/// A call as the log has it, with its legs.
+struct Record {
+    call: tandem_state::Call,
+    legs: BTreeMap<LegId, LegRecord>,
 }
 
 impl Bench {
@@ -43,6 +53,7 @@ impl Bench {
             outputs: Vec::new(),
             proposed: Vec::new(),
             closing: false,
+            record: None,
         }
     }
 
@@ -70,6 +81,8 @@ impl Bench {
             ["media", "silent"] => self.input(Input::MediaSilent),
             ["media", "figures"] => self.input(Input::MediaFigures(Quality::default())),
             ["lost"] => self.input(Input::Lost),
+            ["moved", how] => self.moved(*how == "proven"),
+            [name, "is", "back"] => self.is_back(name),
             ["hangup", cause] => self.input(Input::HangUp(cause_of(cause))),
             [name, "silent", method, rest @ ..] => self.silent(name, method, &owned(rest)),
             [name, ">", what, rest @ ..] => self.phone_says(name, what, &owned(rest)),
@@ -141,6 +154,34 @@ impl Bench {
             targets: targets.map(target).collect(),
             settings,
         }
+    }
+
+    /// The call's node is lost, and the next one goes on with the call from what the log has.
+    fn moved(&mut self, is_proven: bool) {
+        let Some(Record { call, legs }) = &mut self.record else { return };
+        (call.epoch, call.owner) = (CallEpoch(call.epoch.0 + 1), NodeId(call.owner.0 + 1));
+        let node = call.owner;
+        let host = format!("198.51.100.{node}", node = node.0);
+        let legs =
+            call.bridge.keys().filter_map(|leg| legs.get(leg)).zip(0..).map(|(record, nth)| TakenLeg {
+                record: record.clone(),
+                media: format!("{host}:{}", 40_000 + 2 * nth).parse().unwrap(),
+                ways: vec![way(node, &record.flow)],
+            });
+        let settings = Settings { product: "Tandem".into(), ..Settings::default() };
+        let legs = legs.collect();
+        let takeover =
+            Takeover { call: call.clone(), legs, node, node_epoch: NodeEpoch(1), is_proven, settings };
+        self.proposed.clear();
+        self.call = Call::take_over(self.now(), takeover);
+        self.collect();
+    }
+
+    /// A phone registers at the call's node.
+    fn is_back(&mut self, name: &str) {
+        let phone = &self.phones[self.phone_at(name)];
+        let (leg, way) = (phone.leg, way(NodeId(9), &flow(phone)));
+        self.input(Input::Reachable { leg, way });
     }
 
     pub(super) fn input(&mut self, input: Input) {
@@ -241,7 +282,10 @@ impl Bench {
                     let leg = branch_leg(message.via_top().branch.unwrap()).expect("branches name their leg");
                     self.phones.iter_mut().filter(|p| p.leg == leg).for_each(|p| p.hears(message));
                 }
-                Output::Propose { what, .. } => self.proposed.push(*what),
+                Output::Propose { what, command } => {
+                    self.proposed.push(*what);
+                    keep(&mut self.record, command);
+                }
                 Output::CloseMedia => self.closing = true,
                 Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
             }
@@ -315,6 +359,40 @@ impl Bench {
     }
 }
 
+/// Does to the record what the log would.
+fn keep(record: &mut Option<Record>, command: &Command) {
+    let change = match command {
+        Command::CreateCall { call: new, .. } => {
+            let call = tandem_state::Call {
+                id: new.id,
+                interaction: new.interaction,
+                tenant: new.tenant,
+                owner: new.owner,
+                epoch: CallEpoch(1),
+                direction: new.direction,
+                from: new.from.clone(),
+                to: new.to.clone(),
+                start: new.start,
+                answer: None,
+                phase: CallPhase::Trying,
+                program: new.program.clone(),
+                legs: Default::default(),
+                bridge: Default::default(),
+                attempts: Default::default(),
+            };
+            *record = Some(Record { call, legs: BTreeMap::new() });
+            &new.change
+        }
+        Command::Checkpoint { change, .. } => change,
+        _ => return,
+    };
+    let Some(Record { call, legs }) = record else { return };
+    legs.extend(change.legs.iter().map(|leg| (leg.id, leg.clone())));
+    call.attempts.extend(change.attempts.iter().map(|attempt| (attempt.number, attempt.clone())));
+    call.bridge = change.bridge.clone().unwrap_or_else(|| call.bridge.clone());
+    call.answer = call.attempts.values().find_map(|attempt| attempt.answer);
+}
+
 pub(super) fn owned(words: &[&str]) -> Words {
     Words(words.iter().map(|word| (*word).to_owned()).collect())
 }
@@ -331,6 +409,11 @@ pub(super) fn flow(phone: &Phone) -> Flow {
         remote: phone.address().parse().unwrap(),
         connection: 0,
     }
+}
+
+fn way(node: NodeId, old: &Flow) -> Way {
+    let sent_by = format!("198.51.100.{}:5060", node.0);
+    Way { flow: Flow { node, local: sent_by.parse().unwrap(), ..old.clone() }, sent_by }
 }
 
 fn cause_of(name: &str) -> Cause {
