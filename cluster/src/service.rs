@@ -1,6 +1,7 @@
 //! What a node answers to other nodes.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -98,6 +99,10 @@ impl Gate for Node {
 }
 
 impl Service for Node {
+    fn is_of_member(&self, host: IpAddr) -> bool {
+        self.peers.are_at(host)
+    }
+
     fn request(self: Arc<Self>, from: NodeId, method: Method, payload: Bytes) -> Answer {
         Box::pin(async move {
             match method {

@@ -5,11 +5,13 @@
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod world;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use tandem_cluster::{Cluster, JoinError, PeerError, RotateError, StartError};
 use tandem_state::{Principal, Role};
+use tokio::net::TcpSocket;
 use world::{World, tenant};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -108,6 +110,37 @@ async fn a_node_that_was_removed_is_heard_by_nobody_although_its_certificate_is_
         }
     }
     panic!("still heard: {last:?}");
+}
+
+/// Strangers of fifty addresses that connect and say nothing, more than a thousand times a second, until the test ends.
+fn flood(to: [SocketAddr; 3]) -> tokio::task::JoinSet<()> {
+    let mut strangers = tokio::task::JoinSet::new();
+    for (number, to) in (0..150_u8).zip(to.into_iter().cycle()) {
+        strangers.spawn(async move {
+            loop {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind(([127, 0, 2, number % 50 + 1], 0).into()).unwrap();
+                let stream = socket.connect(to).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                drop(stream);
+            }
+        });
+    }
+    strangers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_comes_back_and_a_new_one_joins_under_a_flood_of_strangers() {
+    let mut world = World::three().await;
+    let strangers = flood([0, 1, 2].map(|at| world.node(at).address()));
+    world.kill(2).await;
+    world.propose(0, tenant("acme")).await.outcome.unwrap();
+    world.restart(2).await;
+    let (_dir, joined) = world.start_another("n4").await;
+    assert!(joined.announced(Duration::from_secs(20)).await);
+    drop(strangers);
+    joined.shutdown().await;
+    world.stop().await;
 }
 
 /// A token with the address of another node in it.

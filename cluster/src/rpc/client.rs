@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -104,6 +105,13 @@ impl Peers {
     pub(crate) fn hint_address(&self, node: NodeId, address: &str) {
         let mut addresses = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
         addresses.entry(node).or_insert_with(|| address.to_owned());
+    }
+
+    /// Whether a peer is at this address. One that is known by a name alone is at none.
+    pub(crate) fn are_at(&self, host: IpAddr) -> bool {
+        let addresses = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = addresses.values().filter_map(|address| address.parse::<SocketAddr>().ok());
+        known.any(|address| address.ip().to_canonical() == host.to_canonical())
     }
 
     /// Sends a request and waits for the response.
