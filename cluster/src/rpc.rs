@@ -2,6 +2,7 @@
 //! other node, so that heartbeats never wait behind bulk. Inside TLS each connection begins with a [`handshake`].
 
 pub(crate) mod client;
+mod hall;
 pub(crate) mod handshake;
 pub(crate) mod server;
 pub(crate) mod wire;

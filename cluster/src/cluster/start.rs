@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use openraft::{BasicNode, Config, SnapshotPolicy};
-use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Incarnation, NodeEpoch, NodeRecord};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -23,6 +22,7 @@ use crate::health::Health;
 use crate::identity::{self, DirectoryLock, Identity, IdentityError, raise_incarnation};
 use crate::invitation::Invitations;
 use crate::lease::{self, LANE_MAX, Lanes};
+use crate::lost::{self, Forks};
 use crate::node::{Node, PeerFetch, follow_addresses};
 use crate::propose::Proposer;
 use crate::quorum::Heard;
@@ -37,7 +37,7 @@ use crate::rpc::server::serve;
 use crate::secrets::{Secrets, SecretsError, was_removed};
 use crate::segment::SegmentError;
 use crate::shared::Shared;
-use crate::{abdicate, keys, leader, member, propose, renewal};
+use crate::{abdicate, keys, leader, member, propose, renewal, rules};
 
 /// Another process that is just ending is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -132,6 +132,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
         heard: Heard::never(),
         observed: Observed::default(),
         acquaintances,
+        forks: Forks::default(),
         secrets: Arc::clone(&secrets),
         start,
         log: stores.log.clone(),
@@ -159,6 +160,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     spawn_until(until(), member::tend(Arc::clone(&node)));
     spawn_until(until(), renewal::tend(Arc::clone(&node)));
     spawn_until(until(), keys::tend(Arc::clone(&node)));
+    spawn_until(until(), lost::look(Arc::clone(&node)));
     tracing::info!(node = %node.id(), incarnation = incarnation.0, %address, "node started");
     Ok(Running {
         node,
@@ -259,7 +261,7 @@ fn record(
         sip_advertise: config.sip_advertise.clone(),
         api_url: config.api_url.clone(),
         version: config.version.clone(),
-        apply_version: NEWEST_APPLY_VERSION,
+        apply_version: rules::newest(),
     }
 }
 
@@ -267,6 +269,7 @@ fn introduction(identity: &Identity, start: Start, record: &NodeRecord) -> Clien
     Client {
         cluster: identity.cluster,
         generation: identity.generation,
+        fork: identity.fork,
         node: identity.node,
         start,
         address: record.cluster_address.clone(),
@@ -286,7 +289,8 @@ async fn start_raft(node: &Arc<Node>, stores: Stores) -> Result<Raft, StartError
         .map_err(|e| StartError::Damaged(e.to_string()))?;
     let config = raft_config(node.identity.cluster.to_string(), node.timing);
     let config = Arc::new(config.validate().map_err(|e| raft_error(&e))?);
-    let network = Network { peers: Arc::clone(&node.peers) };
+    let part_bytes = node.timing.snapshot_part_bytes;
+    let network = Network { peers: Arc::clone(&node.peers), part_bytes };
     Raft::new(node.id().0, config, network, stores.log, machine).await.map_err(|e| raft_error(&e))
 }
 

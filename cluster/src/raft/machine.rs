@@ -7,7 +7,6 @@ use std::time::Instant;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Batch, Command, State};
 
 use super::snapshot::{SnapshotFile, SnapshotFiles};
@@ -17,6 +16,7 @@ use crate::archive::record::STREAMS;
 use crate::archive::store::{ArchiveStore, ArchiveSync};
 use crate::fetch::Fetch;
 use crate::health::{Health, Part};
+use crate::rules;
 use crate::shared::Shared;
 
 /// The state machine; only openraft has it.
@@ -91,10 +91,10 @@ impl Machine {
 
     /// A release that is older than the rules in force has to stop: its rules would make another state of the entry.
     fn check_rules(&self) -> Result<(), ArchiveError> {
-        if self.state.knows_its_rules() {
+        let (in_force, newest) = (self.state.apply_version, rules::newest());
+        if in_force <= newest {
             return Ok(());
         }
-        let (in_force, newest) = (self.state.apply_version, NEWEST_APPLY_VERSION);
         let why = format!(
             "apply version {in_force} is in force, and this release follows {newest} at most: install a newer one"
         );

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -106,6 +107,13 @@ impl Peers {
         addresses.entry(node).or_insert_with(|| address.to_owned());
     }
 
+    /// Whether a peer is at this address. One that is known by a name alone is at none.
+    pub(crate) fn are_at(&self, host: IpAddr) -> bool {
+        let addresses = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = addresses.values().filter_map(|address| address.parse::<SocketAddr>().ok());
+        known.any(|address| address.ip().to_canonical() == host.to_canonical())
+    }
+
     /// Sends a request and waits for the response.
     pub(crate) async fn call(
         &self,
@@ -142,6 +150,13 @@ impl Peers {
             let fresh = ended.is_some_and(|at| at.elapsed() < Duration::from_secs(1));
             tokio::time::sleep(if fresh { WATCH_AGAIN } else { COOL_DOWN }).await;
         }
+    }
+
+    /// Knocks at an address where a node of another time of this cluster was. Who is there learns who calls.
+    pub(crate) async fn knock(&self, node: NodeId, address: &str) -> Result<(), HandshakeError> {
+        let knocked = self.caller.dial(address, Lane::Watch, node);
+        let late = || HandshakeError::from(io::Error::from(io::ErrorKind::TimedOut));
+        tokio::time::timeout(CONNECT_TIMEOUT, knocked).await.unwrap_or_else(|_| Err(late())).map(drop)
     }
 
     /// Connects to a node and waits for the connection's end.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::hall::{Hall, Place};
 use super::handshake::{Gate, HandshakeError, Hello, Purpose, receive};
 use super::wire::{Frame, Kind, read};
 use super::{Link, Method};
@@ -23,6 +24,8 @@ pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Se
 
 /// What a node does with what others ask.
 pub(crate) trait Service: Gate + 'static {
+    /// Whether a member is known to be at an address.
+    fn is_of_member(&self, host: IpAddr) -> bool;
     /// A request.
     fn request(self: Arc<Self>, from: NodeId, method: Method, payload: Bytes) -> Answer;
     /// Returns when a node has been removed from the cluster.
@@ -33,9 +36,10 @@ pub(crate) trait Service: Gate + 'static {
 
 /// Requests of one connection in work at once; more wait in the kernel.
 const IN_WORK_MAX: usize = 1024;
-/// Connections at once.
+/// Connections of members at once; those that have not proved themselves have places of their own ([`Hall`]).
 const CONNECTIONS_MAX: usize = 512;
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Several round trips of the longest links, and a busy machine.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// While responses are owed, the client hears at least this often that the server is alive.
 const PULSE: Duration = Duration::from_millis(700);
 
@@ -46,8 +50,13 @@ pub(crate) async fn serve<S: Service>(
     secrets: Arc<Secrets>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let refusals = Arc::new(Refusals::default());
+    let doors = Arc::new(Doors {
+        service,
+        secrets,
+        hall: Hall::new(),
+        connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        refusals: Refusals::default(),
+    });
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -61,25 +70,46 @@ pub(crate) async fn serve<S: Service>(
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&connections).try_acquire_owned() else {
-            metrics::counter!("tandem_rpc_refused_total").increment(1);
-            continue;
-        };
-        let (service, mut stop) = (Arc::clone(&service), stop.clone());
-        let (secrets, refusals) = (Arc::clone(&secrets), Arc::clone(&refusals));
+        let place = doors.hall.enter(remote.ip(), doors.service.is_of_member(remote.ip()));
+        let (doors, mut stop) = (Arc::clone(&doors), stop.clone());
         tokio::spawn(async move {
-            let talk = async {
-                match met(stream, &*service, &secrets).await {
-                    Ok((link, hello)) => converse(link, hello, service, remote).await,
-                    Err(error) => refusals.tell(remote, &error),
-                }
-            };
             tokio::select! {
-                () = talk => {}
+                () = doors.receive(stream, remote, place) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
-            drop(place);
         });
+    }
+}
+
+/// What all connections go through.
+struct Doors<S> {
+    service: Arc<S>,
+    secrets: Arc<Secrets>,
+    hall: Arc<Hall>,
+    connections: Arc<Semaphore>,
+    refusals: Refusals,
+}
+
+impl<S: Service> Doors<S> {
+    /// One connection, from its first byte to its end.
+    async fn receive(&self, stream: TcpStream, remote: SocketAddr, mut place: Place) {
+        let met = tokio::select! {
+            met = met(stream, &*self.service, &self.secrets) => met,
+            () = place.given_up() => Err(late("its place was needed before it had proved who it is")),
+        };
+        drop(place);
+        let (link, hello) = match met {
+            Ok(met) => met,
+            Err(error) => return self.refusals.tell(remote, &error),
+        };
+        if matches!(hello.purpose, Purpose::Join { .. }) {
+            return tracing::info!(node = %hello.node, %remote, "a new node was given its certificate");
+        }
+        self.hall.proved(hello.node, remote.ip());
+        match Arc::clone(&self.connections).try_acquire_owned() {
+            Ok(_place) => converse(link, hello.node, Arc::clone(&self.service), remote).await,
+            Err(_) => self.refusals.tell(remote, &late("members have too many connections already")),
+        }
     }
 }
 
@@ -112,15 +142,15 @@ async fn met<S: Service>(
         let hello = receive(&mut link, &presented, service).await?;
         Ok((link, hello))
     };
-    let late = || io::Error::new(io::ErrorKind::TimedOut, "no handshake in time").into();
-    tokio::time::timeout(HANDSHAKE_TIMEOUT, meet).await.unwrap_or_else(|_| Err(late()))
+    let met = tokio::time::timeout(HANDSHAKE_TIMEOUT, meet).await;
+    met.unwrap_or_else(|_| Err(late("no handshake in time")))
 }
 
-async fn converse<S: Service>(link: Box<dyn Link>, hello: Hello, service: Arc<S>, remote: SocketAddr) {
-    if matches!(hello.purpose, Purpose::Join { .. }) {
-        return tracing::info!(node = %hello.node, %remote, "a new node was given its certificate");
-    }
-    let from = hello.node;
+fn late(why: &str) -> HandshakeError {
+    io::Error::new(io::ErrorKind::TimedOut, why).into()
+}
+
+async fn converse<S: Service>(link: Box<dyn Link>, from: NodeId, service: Arc<S>, remote: SocketAddr) {
     let expelled = Arc::clone(&service).expelled(from);
     let ended = tokio::select! {
         ended = serve_link(link, from, service) => ended.err().map(|error| error.to_string()),
@@ -185,3 +215,6 @@ async fn serve_link<S: Service>(link: Box<dyn Link>, from: NodeId, service: Arc<
         ended = write => ended,
     }
 }
+
+#[cfg(test)]
+mod tests;

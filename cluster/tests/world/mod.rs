@@ -1,5 +1,7 @@
 //! A small cluster in this process, and the commands that tests propose.
 
+mod wire;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -7,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tandem_cluster::{Cluster, Committed, NodeConfig, PeerFuture, PeerHandler, StartError, Timing};
-use tandem_state::config::{ConfigChange, Limits, TenantConfig};
+use tandem_state::config::{ConfigChange, Digests, Extension, Limits, TenantConfig};
 use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::*;
 use tempfile::TempDir;
+pub(crate) use wire::Wire;
 
 pub(crate) struct World {
     dirs: Vec<TempDir>,
@@ -126,8 +129,13 @@ impl World {
 
     /// One more node, by a name of its own choice.
     pub(crate) async fn start_another(&self, name: &str) -> (TempDir, Cluster) {
+        self.start_another_at(0, name).await
+    }
+
+    /// The same, invited by a node.
+    pub(crate) async fn start_another_at(&self, at: usize, name: &str) -> (TempDir, Cluster) {
         let dir = tempfile::tempdir().unwrap();
-        let token = self.node(0).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
+        let token = self.node(at).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
         tandem_cluster::join(&dir.path().join("data"), &token).await.unwrap();
         let listen = ([127, 0, 0, 1], 0).into();
         let config =
@@ -160,6 +168,22 @@ impl World {
             view.nodes.get(&world.node(at).node_id()).is_some_and(|n| n.incarnation == incarnation)
         })
         .await;
+    }
+
+    /// Starts a node that is reached by a wire alone.
+    pub(crate) async fn restart_behind(&mut self, at: usize, wire: &Wire) {
+        let advertise = wire.address().to_string();
+        let config = NodeConfig { advertise, ..config(at, &self.data(at), FREE, self.timing[at]) };
+        let node = Cluster::start(config).await.unwrap();
+        wire.leads_to(node.address());
+        self.nodes[at] = Some(node);
+    }
+
+    /// Bytes of a node's newest snapshot.
+    pub(crate) fn snapshot_bytes(&self, at: usize) -> u64 {
+        let files = std::fs::read_dir(self.data(at).join("snapshots")).unwrap().map(Result::unwrap);
+        let kept = files.filter(|file| file.path().extension().is_some_and(|kind| kind == "snap"));
+        kept.map(|file| file.metadata().unwrap().len()).max().unwrap_or(0)
     }
 
     pub(crate) async fn restart_elsewhere(&mut self, at: usize) {
@@ -302,6 +326,18 @@ pub(crate) fn tenant(name: &str) -> Command {
             dial_rules: None,
         })],
     }
+}
+
+/// Some hundred bytes of state for each of these extensions of a tenant.
+pub(crate) fn extensions(tenant: &str, numbers: std::ops::Range<u32>) -> Command {
+    let extension = |number: u32| Extension {
+        number: number.to_string(),
+        name: "x".repeat(100),
+        secret: Digests { md5: "1".repeat(32), sha256: "2".repeat(64) },
+        caller_id: String::new(),
+    };
+    let put = |number| ConfigChange::PutExtension { tenant: tenant.into(), extension: extension(number) };
+    Command::Configure { changes: numbers.map(put).collect() }
 }
 
 fn party(number: &str) -> Party {
