@@ -122,6 +122,9 @@ pub(crate) enum NodeCommand {
         /// Log in JSON, one object a line
         #[arg(long)]
         log_json: bool,
+        /// The process is the worker of this guard, which starts it so
+        #[arg(long, hide = true, value_name = "PID")]
+        guarded_by: Option<u32>,
     },
 }
 

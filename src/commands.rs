@@ -23,7 +23,9 @@ use crate::{demo, node};
 pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Demo(args) => wait(demo::run(args)),
-        Command::Node(NodeCommand::Run { config, log_json }) => node::run(&config, log_json),
+        Command::Node(NodeCommand::Run { config, log_json, guarded_by }) => {
+            node::run(&config, log_json, guarded_by)
+        }
         Command::Cluster(command) => run_cluster(command),
         Command::Apply { file, dry_run, prune, remote } => {
             with(&remote, |client| config_file::apply(client, &file, dry_run, prune, remote.format()))

@@ -1,11 +1,12 @@
-//! One node, from its start to its orderly end.
+//! One node, from its start to its orderly end: a [`guard`], and the worker that it starts and waits for.
 //!
-//! Order of the start: open-files limit, log, cluster (which takes the data directory), pid file, switch, API. The end is the
+//! Order of the worker's start: open-files limit, log, cluster (which takes the data directory), pid file, switch, API. The end is the
 //! reverse: no new work, calls ended, files closed.
 
 #[cfg(feature = "faults")]
 mod faults;
 pub(crate) mod first_token;
+mod guard;
 mod limits;
 mod logs;
 mod notify;
@@ -30,8 +31,10 @@ use crate::node::signals::Signals;
 /// Recorded figures are brought in order this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Runs a node until a signal ends it.
-pub(crate) fn run(config: &Path, log_json: bool) -> anyhow::Result<()> {
+/// Runs a node until a signal ends it: its guard, or, under one, its worker.
+pub(crate) fn run(config: &Path, log_json: bool, guarded_by: Option<u32>) -> anyhow::Result<()> {
+    let Some(guard) = guarded_by else { return guard::run(config, log_json) };
+    guard::be_guarded(guard)?;
     let config = Config::load(config)?;
     logs::start(log_json);
     let files = limits::raise_open_files();
@@ -62,6 +65,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let cluster = Cluster::start(node_config(config)).await;
     let cluster = cluster.map_err(|error| refused(error.to_string(), start_hint(config, &error)))?;
     let pid_file = pid::PidFile::write(config.folder())?;
+    tokio::spawn(guard::leave_testaments(cluster.clone()));
     tokio::spawn(first_token::hand_over(config.clone(), cluster.clone()));
     let switch = switch::Switch::new(&cluster);
     let api = Api::new(cluster.clone(), switch.for_api(), prometheus.clone(), Limits::default());

@@ -17,6 +17,7 @@ use crate::backup::{BackupError, BackupHead};
 use crate::checkup::Finding;
 use crate::clock::wall_s;
 use crate::config::NodeConfig;
+use crate::death::Testament;
 use crate::feed::Feed;
 use crate::invitation::JoinToken;
 use crate::lease::Lease;
@@ -228,6 +229,11 @@ impl Cluster {
     /// The epoch under which this node acts, or would if it held a lease.
     pub fn node_epoch(&self) -> NodeEpoch {
         self.node().epoch()
+    }
+
+    /// What this process leaves with whoever waits for its end; it changes with the members.
+    pub fn testament(&self) -> Testament {
+        self.node().testament()
     }
 
     /// This node's own lease, to be asked before it acts.

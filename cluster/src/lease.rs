@@ -191,7 +191,7 @@ impl Node {
     }
 
     /// Sends a command about leases to the leader, once: what is late is not repeated but replaced by a new one.
-    async fn send_lease(&self, command: Command) -> Result<(), NotLeader> {
+    pub(crate) async fn send_lease(&self, command: Command) -> Result<(), NotLeader> {
         let nobody = NotLeader { leader: None };
         let leader = self.leader_hint().ok_or(nobody)?;
         // Not in the window of outcomes, so that its number means nothing.

@@ -14,6 +14,7 @@ mod checkup;
 mod clock;
 mod cluster;
 mod config;
+mod death;
 pub mod disk;
 mod election;
 mod feed;
@@ -56,6 +57,7 @@ pub use cluster::{
     Cluster, Committed, HashError, InviteError, MemberError, ProposeError, ReadError, RotateError, StartError,
 };
 pub use config::{NodeConfig, Timing};
+pub use death::{Testament, tell_death};
 pub use feed::{Feed, FeedClosed, FeedItem};
 pub use invitation::invited_node;
 pub use lease::Lease;

@@ -51,6 +51,8 @@ pub(crate) enum Method {
     /// The cluster keys that are kept.
     Keys,
     Held,
+    /// The asking node's process is dead.
+    Dead,
 }
 
 impl Method {
@@ -75,11 +77,12 @@ impl Method {
             Method::KeepKey => 17,
             Method::Keys => 18,
             Method::Held => 19,
+            Method::Dead => 20,
         }
     }
 
     pub(crate) fn of(byte: u8) -> Option<Method> {
-        const ALL: [Method; 19] = [
+        const ALL: [Method; 20] = [
             Method::Append,
             Method::Vote,
             Method::PreVote,
@@ -99,6 +102,7 @@ impl Method {
             Method::KeepKey,
             Method::Keys,
             Method::Held,
+            Method::Dead,
         ];
         ALL.into_iter().find(|method| method.byte() == byte)
     }
@@ -111,7 +115,8 @@ impl Method {
             | Method::PreVote
             | Method::Transfer
             | Method::Lease
-            | Method::Gone => Lane::Raft,
+            | Method::Gone
+            | Method::Dead => Lane::Raft,
             _ => Lane::Application,
         }
     }

@@ -138,6 +138,7 @@ impl Service for Node {
                     self.take_finding(from, decode(&payload)?);
                     encode(&())
                 }
+                Method::Dead => encode(&self.take_death(from, decode(&payload)?).await?),
                 Method::Ping => encode(&self.pong()),
                 Method::Hash => encode(&self.hash_at(decode(&payload)?).await),
                 Method::Records => self.records(decode(&payload)?).await,

@@ -92,11 +92,11 @@ impl Processes {
     }
 
     fn signal_all(&mut self, layout: &Layout, signal: Signal) {
-        let own = self.children.iter().filter_map(|(_, child)| child.id());
-        let mut pids: Vec<u32> = own.chain(layout.nodes.iter().filter_map(running)).collect();
-        pids.sort_unstable();
-        pids.dedup();
-        for pid in pids {
+        // Guards, which forward signals to their workers; a node that was restarted by hand is known by its worker alone.
+        let own: Vec<u32> = self.children.iter().filter_map(|(_, child)| child.id()).collect();
+        let by_hand = layout.nodes.iter().filter_map(running);
+        let by_hand = by_hand.filter(|pid| !parent(*pid).is_some_and(|parent| own.contains(&parent)));
+        for pid in own.iter().copied().chain(by_hand) {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
             let _ = pid.map(|pid| kill_process(pid, signal));
         }
@@ -125,6 +125,11 @@ fn running(node: &Node) -> Option<u32> {
         line.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
     let folder = fs::read_link(proc.join("cwd")).ok()?;
     is_node_of(&arguments, &folder, &node.config()).then_some(pid)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// Whether a command line runs the node of this config.

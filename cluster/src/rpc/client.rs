@@ -76,6 +76,11 @@ impl Peers {
         }
     }
 
+    /// How this node introduces itself.
+    pub(crate) fn introduction(&self) -> &Client {
+        &self.caller.introduction
+    }
+
     /// Learns of a generation of this cluster.
     pub(crate) fn heard_of(&self, generation: u64) {
         hear(&self.newer, generation);

@@ -208,6 +208,7 @@ pub(crate) trait Gate: Send + Sync {
 }
 
 /// The client's side of a new connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Client {
     pub(crate) cluster: ClusterId,
     pub(crate) generation: u64,
