@@ -156,6 +156,24 @@ fn calls_outlive_their_node() {
     });
     went_on(&demo, &report, &[1, 2], 3, Duration::from_millis(3_000));
     back(&demo, 3);
+
+    // A process that is stopped only falls silent; when it goes on it says nothing for what is no longer its own.
+    let report = struck(&demo, (1, 2), 1, || {
+        demo.signal(1, "-STOP");
+        std::thread::sleep(Duration::from_secs(4));
+        demo.signal(1, "-CONT");
+    });
+    went_on(&demo, &report, &[1, 2, 3], 4, Duration::from_millis(3_500));
+    assert_eq!(report["surprises"], serde_json::json!({}), "{report}");
+    let lost = eventually(SOON, "n1 finds that its calls are another's", || {
+        demo.metric(1, "tandem_calls_lost_total")
+    });
+    assert!(lost >= CALLS as f64, "{lost}");
+
+    // Only the node dies by which the called phones are reached: nobody hears anything of it.
+    let report = struck(&demo, (1, 3), 1, || demo.kill(3));
+    went_on(&demo, &report, &[1, 2], 5, Duration::from_millis(300));
+    assert_eq!(epochs(&demo, 1), [1; CALLS]);
 }
 
 fn kill(pid: u32) {

@@ -19,7 +19,7 @@ use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::transaction::{ClientKey, Gone, Key, Limits, Output, Peer, ServerKey, Table, Timers};
-use tandem_state::{CallId, Flow, LegId, NodeId, Transport};
+use tandem_state::{CallId, Flow, LegId, NodeEpoch, NodeId, Transport};
 use tandem_switching::admission::{CallRates, Nonces, USED_NONCES_MAX};
 use tandem_switching::{call, qualify, registration};
 use tokio::task::JoinHandle;
@@ -57,6 +57,8 @@ pub(crate) enum Order {
         key: ServerKey,
         /// With what.
         message: Message,
+        /// Of a call that this node has under this lease; `None` for what is no call's.
+        under: Option<NodeEpoch>,
     },
     /// Open a client transaction.
     Request {
@@ -64,6 +66,8 @@ pub(crate) enum Order {
         message: Message,
         /// By which way.
         flow: Flow,
+        /// Of a call that this node has under this lease.
+        under: NodeEpoch,
     },
     /// These calls are no longer this node's: nothing more is asked for them, and who asked for them is not answered.
     Abandon(Abandoned),
@@ -104,6 +108,10 @@ pub(crate) struct Serving {
     pub(crate) invites: HashMap<ServerKey, CallId>,
     malformed: Answers,
     used_nonces: UsedNonces,
+    /// Of the lease that the transactions of calls belong to.
+    epoch: Option<NodeEpoch>,
+    /// BYEs that were answered without a lease.
+    byes: Vec<(Flow, Message)>,
     timer: Option<(u64, JoinHandle<()>)>,
 }
 
@@ -123,7 +131,8 @@ impl Actor for Endpoint {
         let (rates, invites, malformed) = (CallRates::default(), HashMap::new(), Answers::default());
         // What a predecessor took is not known: older nonces are asked anew.
         let used_nonces = UsedNonces::since(shared.now().cluster.0, USED_NONCES_MAX);
-        Ok(Serving { shared, table, rates, invites, malformed, used_nonces, timer: None })
+        let (epoch, byes, timer) = (None, Vec::new(), None);
+        Ok(Serving { shared, table, rates, invites, malformed, used_nonces, epoch, byes, timer })
     }
 
     async fn handle(
@@ -149,6 +158,7 @@ impl Actor for Endpoint {
 impl Serving {
     fn obey(&mut self, order: Order) {
         let now_ms = self.shared.now().steady_ms;
+        self.follow_lease(now_ms);
         match order {
             Order::Incoming { flow, bytes } => {
                 self.shared.endpoint_depth.fetch_sub(1, Ordering::Relaxed);
@@ -156,12 +166,49 @@ impl Serving {
             }
             Order::Closed { flow } => self.closed(now_ms, &flow),
             Order::FlowLost { flow } => self.table.transport_error(now_ms, &FlowPeer(flow)),
-            Order::Respond { key, message } => self.respond(now_ms, &key, message),
-            Order::Request { message, flow } => self.request(now_ms, message, flow),
+            Order::Respond { key, message, under } => {
+                if under.is_none_or(|epoch| self.shared.acts_under(epoch)) {
+                    self.respond(now_ms, &key, message);
+                }
+            }
+            Order::Request { message, flow, under } => {
+                if self.shared.acts_under(under) {
+                    self.request(now_ms, message, flow);
+                }
+            }
             Order::Abandon(abandoned) => self.abandon(&abandoned),
             Order::Timer => {
                 self.timer = None;
                 self.table.handle_timeout(now_ms);
+            }
+        }
+    }
+
+    /// A lease of a new epoch: this node lost all calls of the former one, so nothing more is asked for them, and who asked
+    /// for them is not answered. What phones said goodbye to meanwhile is passed to whoever has their calls now.
+    fn follow_lease(&mut self, now_ms: u64) {
+        let Some(epoch) = self.shared.lease.epoch().filter(|_| self.shared.lease.holds()) else { return };
+        if self.epoch.replace(epoch).is_some_and(|former| former != epoch) {
+            self.table.abandon(|branch| call::branch_leg(branch).is_some());
+            for (key, _) in std::mem::take(&mut self.invites) {
+                self.table.forget(&key);
+            }
+        }
+        for (flow, message) in std::mem::take(&mut self.byes) {
+            self.offer(now_ms, flow, message);
+        }
+    }
+
+    /// A BYE that was answered while this node might not act for its call.
+    fn offer(&mut self, now_ms: u64, flow: Flow, message: Message) {
+        match self.owner_elsewhere(&message) {
+            Some(owner) => self.pass_on(owner, &flow, &message),
+            None => {
+                let (key, leg) = (ServerKey::of(&message), named_leg(&message));
+                let slot = leg.and_then(|leg| Some((leg, self.shared.leg(leg)?)));
+                let Some((leg, slot)) = slot else { return };
+                tracing::debug!(now_ms, %leg, "a BYE of the time without a lease");
+                let _ = slot.send(call::Input::Request { leg, key, message, flow });
             }
         }
     }
@@ -318,6 +365,9 @@ impl Serving {
 
     /// A request that made a server transaction.
     fn new_request(&mut self, key: ServerKey, message: Message, flow: Flow) {
+        if !self.shared.lease.holds() {
+            return self.fenced(&key, message, flow);
+        }
         // The method is looked at first (RFC 3261 section 8.2.1), then the dialog.
         if matches!(message.method(), Method::Other(_)) {
             return self.answer(&key, &message, 501, |r| r.header(Header::Allow, ALLOW));
@@ -341,12 +391,27 @@ impl Serving {
         }
     }
 
+    /// What may be said without a lease: 503, and 200 to who hangs up, of which the call's owner hears later.
+    fn fenced(&mut self, key: &ServerKey, message: Message, flow: Flow) {
+        match message.method() {
+            Method::Ack => {}
+            Method::Bye if message.to().tag().is_some() => {
+                self.answer(key, &message, 200, |r| r);
+                if self.byes.len() < BYES_MAX {
+                    self.byes.push((flow, message));
+                }
+            }
+            _ => {
+                metrics::counter!("tandem_sip_no_lease_total").increment(1);
+                let retry_s = spread(UNREADY_RETRY_S, self.shared.ids.seed());
+                self.defer(key, &message, retry_s);
+            }
+        }
+    }
+
     /// Whether this node can't take new calls and registrations now, and under which metric that is counted.
     fn is_unready(&self) -> Option<&'static str> {
-        if !self.shared.cluster.has_quorum() {
-            return Some("tandem_sip_no_quorum_total");
-        }
-        (!self.shared.lease.holds()).then_some("tandem_sip_no_lease_total")
+        (!self.shared.cluster.has_quorum()).then_some("tandem_sip_no_quorum_total")
     }
 
     fn in_dialog(&mut self, key: ServerKey, message: Message, flow: Flow) {
@@ -412,6 +477,9 @@ impl Serving {
         self.timer = Some((deadline, timer));
     }
 }
+
+/// BYEs that are kept for the owners of their calls, of one time without a lease.
+const BYES_MAX: usize = 4_000;
 
 /// Transaction timers that are due within this are served by one wake-up; T1 is a hundred times as long.
 const TIMER_GRAIN_MS: u64 = 5;

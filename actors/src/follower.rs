@@ -11,7 +11,7 @@ use tandem_switching::registration::{BindingId, Input};
 
 use crate::registrations::is_connection;
 use crate::shared::Shared;
-use crate::takeover::{came_back, take_over};
+use crate::takeover::{came_back, flow_node_lost, take_over};
 
 /// Asks itself for the next item.
 pub(crate) struct Next;
@@ -93,6 +93,8 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
                 shared.end_in_log(facts.id);
             }
         }
+        EventKind::NodeDown(node, _) => flow_node_lost(shared, node.id),
+        EventKind::NodeRemoved(node) => flow_node_lost(shared, *node),
         EventKind::CallRinging(_)
         | EventKind::CallAnswered(_)
         | EventKind::CallHeld(_)
@@ -100,9 +102,7 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
         | EventKind::CallEnded(..)
         | EventKind::CallRefused(..)
         | EventKind::NodeUp(_)
-        | EventKind::NodeDown(..)
         | EventKind::CallMoved(..)
-        | EventKind::NodeRemoved(_)
         | EventKind::TenantChanged(_)
         | EventKind::TenantRemoved(_)
         | EventKind::LimitHit(_) => {}

@@ -160,12 +160,12 @@ fn begin(serving: &mut Serving, key: ServerKey, message: Message, flow: Flow, us
         targets,
         settings: shared.settings.clone(),
     };
-    let id = setup.id;
+    let (id, epoch) = (setup.id, setup.node_epoch);
     tracing::info!(call = %id, tenant = %user.tenant, from = %user.party.number, to = %route.to.number, targets = route.targets.len(), "call");
     match Call::new(shared.now(), setup) {
         Ok(call) => {
             serving.invites.insert(key, id);
-            let ports = CallPorts { shared: Arc::clone(&shared), call: id, media };
+            let ports = CallPorts { shared: Arc::clone(&shared), call: id, epoch, media };
             shared.start_call(call, ports);
         }
         Err(error) => {

@@ -9,6 +9,7 @@ mod auth;
 mod endpoint;
 mod flow;
 mod follower;
+mod gate;
 mod held;
 mod ids;
 mod intensity;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tandem_media::quality::Impairment;
-use tandem_state::{CallId, Command, Quality};
+use tandem_state::{CallId, Command, NodeEpoch, Quality};
 use tandem_switching::registration::BindingId;
 use tandem_switching::{Call, Now, Registration, call, qualify, registration, routing};
 use tandem_transport::rtp::{Session, SessionCounters};
@@ -17,6 +17,8 @@ use crate::slot::Slot;
 pub(crate) struct CallPorts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) call: CallId,
+    /// The lease under which this node has the call. With the lease's end the call is another's, or over.
+    pub(crate) epoch: NodeEpoch,
     pub(crate) media: Session,
 }
 
@@ -27,8 +29,13 @@ impl Ports<Call> for CallPorts {
 
     fn carry_out(&self, slot: &Arc<Slot<Call>>, output: call::Output) {
         match output {
-            call::Output::Respond { key, message } => self.shared.order(Order::Respond { key, message }),
-            call::Output::Request { message, flow } => self.shared.order(Order::Request { message, flow }),
+            call::Output::Respond { key, message } => {
+                self.shared.order(Order::Respond { key, message, under: Some(self.epoch) })
+            }
+            call::Output::Request { message, flow } => {
+                self.shared.order(Order::Request { message, flow, under: self.epoch })
+            }
+            call::Output::Send { .. } if !self.shared.acts_under(self.epoch) => {}
             call::Output::Send { message, flow } => {
                 // An ACK that is lost is asked for again by the far end's next 2xx.
                 let _ = self.shared.send(&flow, message.bytes().clone());

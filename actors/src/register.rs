@@ -64,7 +64,7 @@ pub(crate) fn register(serving: &mut Serving, key: ServerKey, message: Message, 
         drop(turn);
         drop(place);
         if let Some(message) = response {
-            shared.order(Order::Respond { key, message });
+            shared.order(Order::Respond { key, message, under: None });
         }
     });
 }

@@ -11,13 +11,14 @@ use ractor::ActorRef;
 use tandem_cluster::{Cluster, Lease};
 use tandem_sip::digest::NonceKey;
 use tandem_state::{
-    Binding, CallId, Cause, ClusterTime, Command, Flow, LegId, NodeId, Outcome, Principal, TenantId,
+    Binding, CallId, Cause, ClusterTime, Command, Flow, LegId, NodeEpoch, NodeId, Outcome, Principal,
+    TenantId,
 };
 use tandem_switching::registration::BindingId;
 use tandem_switching::routing::Here;
 use tandem_switching::{Call, Machine, Now, Registration, call, intake, registrar};
 use tandem_transport::rtp::{Engine, SessionId};
-use tandem_transport::sip::{SipTransport, Transport};
+use tandem_transport::sip::{SendError, SipTransport, Transport};
 
 use crate::endpoint::{Abandoned, Order};
 use crate::held::Held;
@@ -421,7 +422,13 @@ impl Shared {
 
     /// Sends a message by a flow of this node.
     pub(crate) fn send_here(&self, flow: &Flow, bytes: Bytes) -> Result<(), SendFailed> {
-        self.transport.send(&crate::flow::path(flow), bytes).map_err(|error| {
+        let sent = self.transport.send(&crate::flow::path(flow), bytes);
+        if sent == Err(SendError::Fenced) {
+            // The far end is well: no transaction ends by it.
+            metrics::counter!("tandem_sip_fenced_total").increment(1);
+            return Ok(());
+        }
+        sent.map_err(|error| {
             tracing::debug!(%error, "a message was not sent");
             metrics::counter!("tandem_sip_send_failures_total").increment(1);
             SendFailed
@@ -434,6 +441,15 @@ impl Shared {
         if flow.node == self.node && is_connection(flow) {
             self.transport.close(&crate::flow::path(flow));
         }
+    }
+
+    /// Whether this node's lease is still the one of this epoch. A later one is of a node that lost all its calls.
+    pub(crate) fn acts_under(&self, epoch: NodeEpoch) -> bool {
+        let acts = self.lease.epoch().is_none_or(|current| current == epoch);
+        if !acts {
+            metrics::counter!("tandem_sip_fenced_total").increment(1);
+        }
+        acts
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -15,6 +15,7 @@ use tandem_switching::{call, registrar};
 use tandem_transport::rtp::{Engine, RtpConfig};
 use tandem_transport::sip::{SipConfig, SipTransport};
 
+use crate::gate::LeaseGate;
 use crate::held::{self, Held};
 use crate::ids::Ids;
 use crate::node::{FromMedia, Node};
@@ -100,7 +101,8 @@ pub async fn start(cluster: Cluster, config: Config) -> Result<Switch, StartErro
     };
     let (media, mut media_events) = Engine::start(rtp)?;
     let sip = SipConfig { udp: config.udp, tcp: config.tcp, limits: Default::default() };
-    let (transport, sockets) = SipTransport::bind(sip).map_err(StartError::Sip)?;
+    let (transport, sockets) =
+        SipTransport::bind_gated(sip, Arc::new(LeaseGate(cluster.lease()))).map_err(StartError::Sip)?;
     let shared = Arc::new(Shared::new(Parts {
         ids: Ids::new(cluster.node_id()),
         cluster,

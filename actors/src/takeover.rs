@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use tandem_media::plan::EndId;
 use tandem_sip::uri::Uri;
-use tandem_state::{Binding, CallId, LegRecord, State, Transport};
+use tandem_state::{Binding, CallId, LegDirection, LegId, LegRecord, NodeId, State, TenantId, Transport};
 use tandem_switching::call::{Input, TakenLeg, Takeover, Way};
+use tandem_switching::routing::Phone;
 use tandem_switching::{Call, routing};
 
 use crate::flow;
@@ -26,19 +27,20 @@ pub(crate) fn take_over(shared: &Arc<Shared>, id: CallId, is_proven: bool) {
         return shared.end_in_log(id);
     };
     // The caller's end is the first, as in a call that began here.
-    let inbound = |leg: &&LegRecord| leg.direction == tandem_state::LegDirection::In;
+    let inbound = |leg: &&LegRecord| leg.direction == LegDirection::In;
     let (first, second): (Vec<&LegRecord>, Vec<&LegRecord>) = records.into_iter().partition(inbound);
     let ends = (0..).map_while(|end| media.local_rtp(EndId(end)));
     let legs = first.into_iter().chain(second).zip(ends).map(|(record, media)| TakenLeg {
         record: record.clone(),
         media,
-        ways: ways(shared, &view, call.tenant, record),
+        ways: ways(shared, &view, call.tenant, &phone(record)),
     });
+    let epoch = shared.cluster.node_epoch();
     let takeover = Takeover {
         call: call.clone(),
         legs: legs.collect(),
         node: shared.node,
-        node_epoch: shared.cluster.node_epoch(),
+        node_epoch: epoch,
         is_proven,
         settings: shared.settings.clone(),
     };
@@ -47,7 +49,7 @@ pub(crate) fn take_over(shared: &Arc<Shared>, id: CallId, is_proven: bool) {
             tracing::info!(call = %id, epoch = %call.epoch, is_proven, "this node goes on with the call");
             metrics::counter!("tandem_calls_taken_over_total").increment(1);
             shared.set_adrift(id);
-            shared.start_call(machine, CallPorts { shared: Arc::clone(shared), call: id, media });
+            shared.start_call(machine, CallPorts { shared: Arc::clone(shared), call: id, epoch, media });
         }
         None => {
             drop(media.close());
@@ -56,14 +58,32 @@ pub(crate) fn take_over(shared: &Arc<Shared>, id: CallId, is_proven: bool) {
     }
 }
 
+fn phone(record: &LegRecord) -> Phone<'_> {
+    Phone { number: &record.party.number, contact: &record.dialog.remote_target, flow: &record.flow }
+}
+
+/// A node is lost: calls of this node that reach a phone by it try other ways.
+pub(crate) fn flow_node_lost(shared: &Shared, node: NodeId) {
+    let view = shared.cluster.view();
+    for (id, slot) in shared.call_ids().into_iter().filter_map(|id| Some((id, shared.call(id)?))) {
+        let found: Vec<(LegId, Vec<Way>)> = slot.with(|call| {
+            let legs = call.legs_by(node);
+            legs.map(|leg| (leg.id, ways(shared, &view, call.tenant(), &leg.phone()))).collect()
+        });
+        for (leg, ways) in found {
+            shared.set_adrift(id);
+            let _ = slot.send(Input::FlowLost { leg, ways });
+        }
+    }
+}
+
 /// The ways to a phone, the best first. Where the log knows none, a phone that spoke over TCP may listen at its Contact.
-fn ways(shared: &Shared, view: &State, tenant: tandem_state::TenantId, leg: &LegRecord) -> Vec<Way> {
-    let known = routing::ways(view, &shared.here, tenant, leg);
-    if !known.is_empty() || leg.flow.transport != Transport::Tcp {
+fn ways(shared: &Shared, view: &State, tenant: TenantId, phone: &Phone<'_>) -> Vec<Way> {
+    let known = routing::ways(view, &shared.here, tenant, phone);
+    if !known.is_empty() || phone.flow.transport != Transport::Tcp {
         return known;
     }
-    let connected =
-        address_of(&leg.dialog.remote_target).and_then(|remote| shared.transport.connect(remote).ok());
+    let connected = address_of(phone.contact).and_then(|remote| shared.transport.connect(remote).ok());
     let flow = connected.map(|path| flow::flow(shared.node, &path));
     flow.into_iter().map(|flow| Way { sent_by: routing::sent_by(view, &flow), flow }).collect()
 }
@@ -84,7 +104,8 @@ pub(crate) fn came_back(shared: &Shared, binding: &Binding) {
             continue;
         };
         let (mine, legs) = slot.with(|call| {
-            let legs: Vec<_> = call.legs_adrift().map(|leg| (leg.id, leg.number().to_owned())).collect();
+            let legs: Vec<_> =
+                call.legs_adrift().map(|leg| (leg.id, leg.phone().number.to_owned())).collect();
             (call.tenant() == binding.spec.tenant, legs)
         });
         if legs.is_empty() {

@@ -112,7 +112,14 @@ pub enum Input {
     /// The log ended the call without this node, whose lease had run out, or gave it to another: it is no longer this node's
     /// to speak for.
     Lost,
-    /// The phone of a leg that was taken over has come back by another way.
+    /// The node that held a leg's flow is lost; its phone may be reached by these ways.
+    FlowLost {
+        /// Whose.
+        leg: LegId,
+        /// The best first; may be none.
+        ways: Vec<Way>,
+    },
+    /// The phone of a leg that was taken over, or lost its flow, has come back by another way.
     Reachable {
         /// Whose.
         leg: LegId,
@@ -336,6 +343,7 @@ impl Machine for Call {
             Input::MediaFigures(quality) => self.figures(now, quality),
             Input::HangUp(cause) => self.finish(now, cause),
             Input::Lost => self.lost(),
+            Input::FlowLost { leg, ways } => self.flow_lost(now, leg, ways),
             Input::Reachable { leg, way } => self.reachable(now, leg, way),
             #[cfg(feature = "faults")]
             #[expect(clippy::panic, reason = "this is what the fault switch is for")]

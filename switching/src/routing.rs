@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tandem_state::config::{DialRules, NumberTarget};
 use tandem_state::{
-    Binding, BindingKey, CallDirection, Cause, Flow, LegRecord, NodeId, Party, State, TenantId, Transport,
+    Binding, BindingKey, CallDirection, Cause, Flow, NodeId, Party, State, TenantId, Transport,
 };
 
 use crate::call::Way;
@@ -153,15 +153,26 @@ fn instead(here: &Here, lost: &Flow) -> Option<Flow> {
     Some(Flow { node: here.node, local, ..lost.clone() })
 }
 
+/// The phone of a leg.
+#[derive(Debug, Clone, Copy)]
+pub struct Phone<'a> {
+    /// Its extension.
+    pub number: &'a str,
+    /// The URI of its Contact.
+    pub contact: &'a str,
+    /// How it was reached.
+    pub flow: &'a Flow,
+}
+
 /// The ways to the phone of a leg whose call comes to this node, the best first: its own flow, if that is another node's and
 /// that is up; a flow by which the same phone has registered since; this node's way to its address.
-pub fn ways(state: &State, here: &Here, tenant: TenantId, leg: &LegRecord) -> Vec<Way> {
+pub fn ways(state: &State, here: &Here, tenant: TenantId, phone: &Phone<'_>) -> Vec<Way> {
     let lasts = |flow: &Flow| flow.node != here.node && !state.is_down(flow.node);
-    let own = Some(leg.flow.clone()).filter(lasts);
-    let same = |binding: &&Binding| binding.spec.contact == leg.dialog.remote_target;
-    let registered = state.bindings_of(tenant, &leg.party.number).filter(same).map(|b| b.spec.flow.clone());
+    let own = Some(phone.flow.clone()).filter(lasts);
+    let same = |binding: &&Binding| binding.spec.contact == phone.contact;
+    let registered = state.bindings_of(tenant, phone.number).filter(same).map(|b| b.spec.flow.clone());
     let registered = registered.filter(|flow| !state.is_down(flow.node));
-    let instead = instead(here, &leg.flow);
+    let instead = instead(here, phone.flow);
     let mut ways: Vec<Way> = Vec::new();
     for flow in own.into_iter().chain(registered).chain(instead) {
         if ways.iter().all(|way| way.flow != flow) {

@@ -23,6 +23,7 @@ use super::leg::{Hold, Leg, LegMedia, Stage};
 use super::setup::{CSEQ_BLOCK, VERSION_BLOCK};
 use super::{Call, Creation, Output, Phase, Proposal, Settings};
 use crate::machine::Now;
+use crate::routing::Phone;
 
 /// What a call is taken over from.
 #[derive(Debug, Clone)]
@@ -232,6 +233,24 @@ impl Call {
         self.set_refresh(id, Refresh::Due { at_ms: now.steady_ms + wait_ms, tries: tries.saturating_add(1) });
     }
 
+    /// A leg's path is its owner and its flow's node: without the latter its phone is told another Contact. Its media stays.
+    pub(super) fn flow_lost(&mut self, now: Now, id: LegId, ways: Vec<Way>) {
+        if !matches!(self.phase, Phase::Talking { .. }) {
+            return;
+        }
+        let Some(leg) = self.leg(id).filter(|leg| leg.stage == Stage::Confirmed) else { return };
+        leg.ways = ways.into();
+        leg.take_way();
+        leg.refresh = Refresh::Due { at_ms: now.steady_ms, tries: 0 };
+        self.refresh_due(now);
+    }
+
+    /// The legs that talk by a flow of this node.
+    pub fn legs_by(&self, node: NodeId) -> impl Iterator<Item = &Leg> {
+        let legs = std::iter::once(&self.caller).chain(&self.callees);
+        legs.filter(move |leg| leg.flow.node == node && leg.stage == Stage::Confirmed)
+    }
+
     /// The phone of a leg that does not know where its call is has come back by this way: it is told at once.
     pub(super) fn reachable(&mut self, now: Now, id: LegId, way: Way) {
         let Some(leg) = self.leg(id) else { return };
@@ -281,9 +300,10 @@ impl Call {
 }
 
 impl Leg {
-    /// Who is at the other end.
-    pub fn number(&self) -> &str {
-        &self.party.number
+    /// Who is at the other end, and where.
+    pub fn phone(&self) -> Phone<'_> {
+        let (number, contact) = (&self.party.number, &self.dialog.remote_target);
+        Phone { number, contact, flow: &self.flow }
     }
 
     /// When our next word about the move is due.
@@ -326,7 +346,12 @@ impl Leg {
         let address = here.ip().to_string();
         let (session_id, version) = (self.media.session_id, self.media.version);
         let ours = Ours { session_id, version, address: &address, ports: &ports, video: false };
-        let text: std::sync::Arc<str> = relay::renewed(&last, theirs.as_ref(), &ours).to_string().into();
+        let mut sdp = relay::renewed(&last, theirs.as_ref(), &ours);
+        if last.origin.version == version && sdp != last {
+            self.media.version += 1;
+            sdp.origin.version = self.media.version;
+        }
+        let text: std::sync::Arc<str> = sdp.to_string().into();
         self.media.local = Some(text.clone());
         Some(text)
     }

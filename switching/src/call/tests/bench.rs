@@ -83,6 +83,7 @@ impl Bench {
             ["lost"] => self.input(Input::Lost),
             ["moved", how] => self.moved(*how == "proven"),
             [name, "is", "back"] => self.is_back(name),
+            [name, "loses", "its", "flow"] => self.loses_flow(name),
             ["hangup", cause] => self.input(Input::HangUp(cause_of(cause))),
             [name, "silent", method, rest @ ..] => self.silent(name, method, &owned(rest)),
             [name, ">", what, rest @ ..] => self.phone_says(name, what, &owned(rest)),
@@ -182,6 +183,12 @@ impl Bench {
         let phone = &self.phones[self.phone_at(name)];
         let (leg, way) = (phone.leg, way(NodeId(9), &flow(phone)));
         self.input(Input::Reachable { leg, way });
+    }
+
+    fn loses_flow(&mut self, name: &str) {
+        let phone = &self.phones[self.phone_at(name)];
+        let (leg, ways) = (phone.leg, vec![way(NodeId(7), &flow(phone))]);
+        self.input(Input::FlowLost { leg, ways });
     }
 
     pub(super) fn input(&mut self, input: Input) {
