@@ -165,6 +165,8 @@ fn calls_outlive_their_node() {
     });
     went_on(&demo, &report, &[1, 2, 3], 4, Duration::from_millis(3_500));
     assert_eq!(report["surprises"], serde_json::json!({}), "{report}");
+    let oldest = report["rtp"]["delay_ms"]["max"].as_f64().expect("a figure");
+    assert!(oldest < 2_500.0, "sound of the time before was carried after it: {oldest} ms");
     let lost = eventually(SOON, "n1 finds that its calls are another's", || {
         demo.metric(1, "tandem_calls_lost_total")
     });

@@ -35,6 +35,10 @@ const READY_MAX: usize = 256;
 const READS: usize = 1;
 /// Time between two rounds of housekeeping.
 const ROUND_US: u64 = 20_000;
+/// A round that is so late is no matter of a busy machine.
+const STALL_US: u64 = 500_000;
+/// Datagrams that are dropped after a standstill at most: more than the kernel keeps for all sockets of a worker.
+const STALE_MAX: u64 = 1_000_000;
 /// Rounds until every session was looked after once.
 const ROUNDS: usize = 50;
 /// Priority of the workers' threads: sound goes before signalling when the processors are full. It costs and saves
@@ -71,6 +75,8 @@ struct Worker {
     tally: Tally,
     round: usize,
     next_round_us: u64,
+    /// The end of the last turn.
+    turned_us: u64,
     stopped: bool,
 }
 
@@ -97,6 +103,7 @@ pub(super) fn start(number: usize, around: Surroundings) -> io::Result<WorkerHan
         out: vec![0; 512],
         tally: Tally::default(),
         round: 0,
+        turned_us: 0,
         stopped: false,
     };
     std::thread::Builder::new().name(format!("rtp-{number}")).spawn(move || worker.run())?;
@@ -121,6 +128,9 @@ impl Worker {
         let timeout = self.timeout();
         // An interrupted wait is an empty one.
         let _ = epoll::wait(&self.epoll, spare_capacity(ready), timeout.as_ref());
+        if timeout.is_some() {
+            self.notice_stall();
+        }
         for event in ready.drain(..) {
             match event.data.u64() {
                 WAKE => self.take_orders(),
@@ -131,9 +141,33 @@ impl Worker {
         self.io.flush();
         self.around.counters.add(&mut self.tally);
         let now_us = self.around.clock.monotonic_us();
+        self.turned_us = now_us;
         if now_us >= self.next_round_us {
             self.keep_house(now_us);
         }
+    }
+
+    /// A thread that comes to itself long after its time was stopped with its process: what waits at its sockets is old, and
+    /// belongs to what others may carry by now.
+    fn notice_stall(&mut self) {
+        let due_us = self.next_round_us.max(self.turned_us);
+        let late_us = self.around.clock.monotonic_us().saturating_sub(due_us);
+        if late_us < STALL_US {
+            return;
+        }
+        let mut dropped = 0;
+        for socket in self.slots.iter().flatten().flat_map(Live::sockets) {
+            while dropped < STALE_MAX && matches!(self.io.receive(socket, &mut self.buffer), Ok(Some(_))) {
+                dropped += 1;
+            }
+        }
+        tracing::warn!(
+            late_ms = late_us / 1000,
+            dropped,
+            "media stood still: what waited meanwhile is dropped"
+        );
+        self.tally.received += dropped;
+        self.tally.dropped += dropped;
     }
 
     /// Until the next round; for ever when there is nothing to look after.

@@ -57,6 +57,10 @@ impl Live {
         Some(if at.rtcp { &end.rtcp } else { &end.rtp })
     }
 
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
+        self.ends.iter().flat_map(|end| [&end.rtp, &end.rtcp])
+    }
+
     /// Passes on one datagram that came from `from` to one of the session's sockets.
     pub(super) fn relay<I: PacketIo>(
         &mut self,
