@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 use support::demo::Demo;
+use support::phone::{Call, Phone};
 use support::{SOON, eventually};
 use tandem_phones::calls::{self, Ends, Options};
 use tandem_phones::digest::Algorithm;
@@ -187,4 +188,49 @@ fn parent(pid: u32) -> u32 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
     line.trim().parse().expect("a pid")
+}
+
+/// A phone at the first node calls another one there, which rings; then that node dies. The second node, to which the phones
+/// speak from then on, tells the called one to stop and rings it anew.
+fn ringing(demo: &Demo) -> (Phone, Call, Phone, Call) {
+    let (a, b) = (demo.account(), demo.account());
+    let mut caller = Phone::registered(demo, &a, 1);
+    let mut callee = Phone::registered(demo, &b, 1);
+    demo.await_registrations(1, &b, 1);
+    let mut out = caller.call(&b.number);
+    let mut inc = callee.incoming();
+    callee.answer(&mut inc, 180, "Ringing");
+    caller.response(&mut out, 180);
+    eventually(SOON, "the log has the call", || (demo.items(2, "/v1/calls").len() == 1).then_some(()));
+    demo.kill(1);
+    caller.turn_to(demo.sip(2));
+    callee.turn_to(demo.sip(2));
+    callee.cancelled(&inc);
+    let again = callee.incoming();
+    assert_ne!(again.leg.call_id, inc.leg.call_id);
+    (caller, out, callee, again)
+}
+
+#[test]
+fn a_call_that_rings_when_its_node_dies_is_answered_or_given_up_at_the_next() {
+    let demo = Demo::start(37);
+    let (mut caller, mut out, mut callee, mut inc) = ringing(&demo);
+    callee.answer(&mut inc, 180, "Ringing");
+    callee.answer(&mut inc, 200, "OK");
+    let ok = caller.expect(&mut out, 200);
+    assert!(Call::audio_of(&ok).ip() == demo.sip(2).ip(), "{ok:?}");
+    caller.hang_up(&mut out);
+    callee.ended(&inc);
+    let cdr = eventually(SOON, "its CDR", || demo.items(2, "/v1/cdrs").first().cloned());
+    assert_eq!((&cdr["status"], &cdr["node"], &cdr["epoch"]), (&"answered".into(), &"n2".into(), &2.into()));
+    back(&demo, 1);
+
+    let (mut caller, out, mut callee, mut inc) = ringing(&demo);
+    callee.answer(&mut inc, 180, "Ringing");
+    caller.cancel(&out);
+    callee.cancelled(&inc);
+    eventually(SOON, "no call is left over", || demo.items(2, "/v1/calls").is_empty().then_some(()));
+    let cdrs =
+        eventually(SOON, "two CDRs", || Some(demo.items(2, "/v1/cdrs")).filter(|cdrs| cdrs.len() == 2));
+    assert_eq!(cdrs[0]["cause"], "cancelled");
 }

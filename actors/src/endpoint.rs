@@ -69,6 +69,17 @@ pub(crate) enum Order {
         /// Of a call that this node has under this lease.
         under: NodeEpoch,
     },
+    /// A call that came to this node has a caller whose INVITE another node took: its transaction goes on here.
+    Adopt {
+        /// Whose.
+        call: CallId,
+        /// As it came.
+        invite: Message,
+        /// The way to its sender.
+        flow: Flow,
+        /// The lease under which this node has the call.
+        under: NodeEpoch,
+    },
     /// These calls are no longer this node's: nothing more is asked for them, and who asked for them is not answered.
     Abandon(Abandoned),
     /// The armed timer fired.
@@ -176,6 +187,11 @@ impl Serving {
                     self.request(now_ms, message, flow);
                 }
             }
+            Order::Adopt { call, invite, flow, under } => {
+                if self.shared.acts_under(under) {
+                    self.adopt(now_ms, call, invite, flow);
+                }
+            }
             Order::Abandon(abandoned) => self.abandon(&abandoned),
             Order::Timer => {
                 self.timer = None;
@@ -263,6 +279,19 @@ impl Serving {
         }
     }
 
+    /// As if the INVITE had come here; its call is there already.
+    fn adopt(&mut self, now_ms: u64, call: CallId, invite: Message, flow: Flow) {
+        let adopted = ServerKey::of(&invite);
+        self.invites.insert(adopted.clone(), call);
+        self.table.receive(now_ms, FlowPeer(flow), invite);
+        while let Some(output) = self.table.poll_output() {
+            match output {
+                Output::Request { key, .. } if key == adopted => {}
+                other => self.carry_out(other),
+            }
+        }
+    }
+
     fn abandon(&mut self, abandoned: &Abandoned) {
         let Abandoned { calls, legs, requests } = abandoned;
         self.table.abandon(|branch| call::branch_leg(branch).is_some_and(|leg| legs.contains(&leg)));
@@ -305,29 +334,32 @@ impl Serving {
     /// Carries out what the table asks for, until it asks for nothing.
     fn drain(&mut self) {
         while let Some(output) = self.table.poll_output() {
-            match output {
-                Output::Send { peer, bytes } => {
-                    if self.shared.send(&peer.0, bytes).is_err() {
-                        let now_ms = self.shared.now().steady_ms;
-                        self.table.transport_error(now_ms, &peer);
-                    }
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output<FlowPeer>) {
+        match output {
+            Output::Send { peer, bytes } => {
+                if self.shared.send(&peer.0, bytes).is_err() {
+                    let now_ms = self.shared.now().steady_ms;
+                    self.table.transport_error(now_ms, &peer);
                 }
-                Output::Request { key, message, peer } => self.new_request(key, message, peer.0),
-                Output::Response { message, .. } => {
-                    self.to_call(&message, |leg, message| call::Input::Response { leg, message })
-                }
-                Output::Ack { message, .. } => {
-                    self.to_call(&message, |leg, message| call::Input::Acknowledged { leg, message })
-                }
-                Output::Cancel { invite, .. } => self.cancelled(&invite),
-                Output::Timeout { key: Key::Client(key) }
-                | Output::TransportError { key: Key::Client(key) } => {
-                    self.unanswered(&key);
-                }
-                // A refusal of ours that was never acknowledged, or could not be sent: nobody waits for it.
-                Output::Timeout { key: Key::Server(_) } | Output::TransportError { key: Key::Server(_) } => {}
-                Output::Stray { message, .. } => self.stray(&message),
             }
+            Output::Request { key, message, peer } => self.new_request(key, message, peer.0),
+            Output::Response { message, .. } => {
+                self.to_call(&message, |leg, message| call::Input::Response { leg, message })
+            }
+            Output::Ack { message, .. } => {
+                self.to_call(&message, |leg, message| call::Input::Acknowledged { leg, message })
+            }
+            Output::Cancel { invite, .. } => self.cancelled(&invite),
+            Output::Timeout { key: Key::Client(key) } | Output::TransportError { key: Key::Client(key) } => {
+                self.unanswered(&key);
+            }
+            // A refusal of ours that was never acknowledged, or could not be sent: nobody waits for it.
+            Output::Timeout { key: Key::Server(_) } | Output::TransportError { key: Key::Server(_) } => {}
+            Output::Stray { message, .. } => self.stray(&message),
         }
     }
 

@@ -159,6 +159,7 @@ fn begin(serving: &mut Serving, key: ServerKey, message: Message, flow: Flow, us
         media: towards_caller,
         targets,
         settings: shared.settings.clone(),
+        keeps_invite: view.moves_calls(),
     };
     let (id, epoch) = (setup.id, setup.node_epoch);
     tracing::info!(call = %id, tenant = %user.tenant, from = %user.party.number, to = %route.to.number, targets = route.targets.len(), "call");

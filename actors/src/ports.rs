@@ -47,6 +47,9 @@ impl Ports<Call> for CallPorts {
                 }
             }
             call::Output::CloseMedia => self.close_media(slot),
+            call::Output::Adopt { invite, flow } => {
+                self.shared.order(Order::Adopt { call: self.call, invite, flow, under: self.epoch });
+            }
             // All legs of a call are in the registry from its start to its end.
             call::Output::Listen(_) => {}
             call::Output::Forget(leg) => self.shared.forget_leg(leg),

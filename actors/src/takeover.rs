@@ -5,11 +5,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tandem_media::plan::EndId;
+use tandem_sip::message::Message;
+use tandem_sip::transaction::ServerKey;
 use tandem_sip::uri::Uri;
-use tandem_state::{Binding, CallId, LegDirection, LegId, LegRecord, NodeId, State, TenantId, Transport};
-use tandem_switching::call::{Input, TakenLeg, Takeover, Way};
+use tandem_state::{
+    self as state, Binding, CallId, CallPhase, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, State,
+    TenantId, Transport,
+};
+use tandem_switching::call::{Input, Lost, Setup, SetupTarget, TakenLeg, Takeover, Way};
 use tandem_switching::routing::Phone;
 use tandem_switching::{Call, routing};
+use tandem_transport::rtp::Session;
 
 use crate::flow;
 use crate::ports::CallPorts;
@@ -20,42 +26,117 @@ pub(crate) fn take_over(shared: &Arc<Shared>, id: CallId, is_proven: bool) {
     let view = shared.cluster.view();
     let owned = view.calls.get(&id).filter(|call| call.owner == shared.node);
     let Some(call) = owned.filter(|_| shared.call(id).is_none()) else { return };
-    let records: Vec<&LegRecord> = call.bridge.keys().filter_map(|leg| view.legs.get(leg)).collect();
-    let Ok(media) = shared.media.open(records.len()) else {
-        tracing::error!(call = %id, "no RTP ports are left for a call of a lost node: it is ended");
-        metrics::counter!("tandem_rtp_ports_exhausted_total").increment(1);
+    let epoch = shared.cluster.node_epoch();
+    let taken = match call.phase {
+        CallPhase::Answered | CallPhase::Held => go_on(shared, &view, call, epoch, is_proven),
+        CallPhase::Trying | CallPhase::Ringing => ring_anew(shared, &view, call, epoch),
+    };
+    let Some((machine, media)) = taken else {
+        tracing::error!(call = %id, "this node can't go on with a call of a lost node: it is ended");
+        metrics::counter!("tandem_calls_not_taken_over_total").increment(1);
         return shared.end_in_log(id);
     };
+    tracing::info!(call = %id, epoch = %call.epoch, is_proven, "this node goes on with the call");
+    metrics::counter!("tandem_calls_taken_over_total").increment(1);
+    shared.set_adrift(id);
+    shared.start_call(machine, CallPorts { shared: Arc::clone(shared), call: id, epoch, media });
+}
+
+/// Two parties talk. `None` when there are no ports, or it is no such call.
+fn go_on(
+    shared: &Shared,
+    view: &State,
+    call: &state::Call,
+    node_epoch: NodeEpoch,
+    is_proven: bool,
+) -> Option<(Call, Session)> {
     // The caller's end is the first, as in a call that began here.
-    let inbound = |leg: &&LegRecord| leg.direction == LegDirection::In;
-    let (first, second): (Vec<&LegRecord>, Vec<&LegRecord>) = records.into_iter().partition(inbound);
+    let legs = legs_of(view, call);
+    let (first, second): (Vec<&LegRecord>, Vec<&LegRecord>) = legs
+        .filter(|leg| call.bridge.contains_key(&leg.id))
+        .partition(|leg| leg.direction == LegDirection::In);
+    let media = shared.media.open(first.len() + second.len()).ok()?;
     let ends = (0..).map_while(|end| media.local_rtp(EndId(end)));
     let legs = first.into_iter().chain(second).zip(ends).map(|(record, media)| TakenLeg {
         record: record.clone(),
         media,
-        ways: ways(shared, &view, call.tenant, &phone(record)),
+        ways: ways(shared, view, call.tenant, &phone(record)),
     });
-    let epoch = shared.cluster.node_epoch();
     let takeover = Takeover {
         call: call.clone(),
         legs: legs.collect(),
         node: shared.node,
-        node_epoch: epoch,
+        node_epoch,
         is_proven,
         settings: shared.settings.clone(),
+        invite: invite_of(view, call),
     };
-    match Call::take_over(shared.now(), takeover) {
-        Some(machine) => {
-            tracing::info!(call = %id, epoch = %call.epoch, is_proven, "this node goes on with the call");
-            metrics::counter!("tandem_calls_taken_over_total").increment(1);
-            shared.set_adrift(id);
-            shared.start_call(machine, CallPorts { shared: Arc::clone(shared), call: id, epoch, media });
-        }
-        None => {
-            drop(media.close());
-            shared.end_in_log(id);
-        }
+    let machine = Call::take_over(shared.now(), takeover);
+    if machine.is_none() {
+        drop(media.close());
     }
+    Some((machine?, media))
+}
+
+/// It rings. `None` when there are no ports, or nobody knows what the caller asked.
+fn ring_anew(
+    shared: &Shared,
+    view: &State,
+    call: &state::Call,
+    node_epoch: NodeEpoch,
+) -> Option<(Call, Session)> {
+    let invite = invite_of(view, call)?;
+    let caller = legs_of(view, call).find(|leg| leg.direction == LegDirection::In)?;
+    let way = ways(shared, view, call.tenant, &phone(caller)).into_iter().next();
+    let is_caller_lost = way.is_none();
+    let way = way.unwrap_or_else(|| Way { flow: caller.flow.clone(), sent_by: String::new() });
+    let rang = legs_of(view, call).filter(|leg| leg.direction == LegDirection::Out);
+    let rang = rang.filter_map(|leg| {
+        Some((leg.clone(), ways(shared, view, call.tenant, &phone(leg)).into_iter().next()?))
+    });
+    let rang: Vec<(LegRecord, Way)> = rang.collect();
+    let domain = view.tenants.get(&call.tenant)?.domain.clone();
+    let targets = routing::route(view, &shared.here, call.tenant, &call.to.number);
+    let targets = targets.map(|route| route.targets).unwrap_or_default();
+    let media = shared.media.open(targets.len() + 1).ok()?;
+    let mut ends = (0..).map_while(|end| media.local_rtp(EndId(end)));
+    let towards_caller = ends.next()?;
+    let drawn = targets.into_iter().zip(ends);
+    let targets = drawn.map(|(target, media)| SetupTarget { leg: shared.ids.leg(), media, target }).collect();
+    let setup = Setup {
+        id: call.id,
+        interaction: call.interaction,
+        tenant: call.tenant,
+        domain,
+        node: shared.node,
+        node_epoch,
+        direction: call.direction,
+        from: call.from.clone(),
+        to: call.to.clone(),
+        key: ServerKey::of(&invite),
+        invite,
+        flow: way.flow,
+        sent_by: way.sent_by,
+        leg: caller.id,
+        media: towards_caller,
+        targets,
+        settings: shared.settings.clone(),
+        keeps_invite: true,
+    };
+    let lost = Lost { call: call.clone(), rang, is_caller_lost };
+    let machine = Call::dial_again(shared.now(), setup, lost).ok();
+    if machine.is_none() {
+        drop(media.close());
+    }
+    Some((machine?, media))
+}
+
+fn legs_of<'a>(view: &'a State, call: &'a state::Call) -> impl Iterator<Item = &'a LegRecord> {
+    call.legs.iter().filter_map(|leg| view.legs.get(leg))
+}
+
+fn invite_of(view: &State, call: &state::Call) -> Option<Message> {
+    Message::parse(view.invites.get(&call.id)?.bytes().to_vec().into()).ok()
 }
 
 fn phone(record: &LegRecord) -> Phone<'_> {

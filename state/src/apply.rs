@@ -132,6 +132,9 @@ impl State {
                 self.unbind(step, *node_epoch, &(*tenant, number.clone(), key.clone()), *revision, *reason)
             }
             Command::CreateCall { node_epoch, call } => self.create_call(step, *node_epoch, call),
+            Command::CreateCallFrom { node_epoch, call, invite } => {
+                self.create_call_from(step, *node_epoch, call, invite)
+            }
             Command::Checkpoint { call, epoch, change } => self.checkpoint(step, *call, *epoch, change),
             Command::EndCall { call, epoch, change } => self.end_call(step, *call, *epoch, change),
             Command::RefuseCall { node_epoch, refused } => self.refuse_call(step, *node_epoch, refused),

@@ -45,6 +45,8 @@ pub const PATH_MAX: usize = 8;
 pub const ROUTES_MAX: usize = 16;
 /// Bytes of a session description.
 pub const SDP_MAX: usize = 16_384;
+/// Bytes of an INVITE that is kept.
+pub const INVITE_MAX: usize = 8_192;
 /// Bytes of a URI or a name-addr as it stands in a SIP header.
 pub const URI_MAX: usize = 512;
 /// Bytes of a Call-ID.

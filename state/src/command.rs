@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ConfigChange;
 use crate::ids::*;
 use crate::records::*;
-use crate::tables::{FIRST_APPLY_VERSION, LEASES_APPLY_VERSION, THIRD_APPLY_VERSION};
+use crate::tables::{FIRST_APPLY_VERSION, LEASES_APPLY_VERSION, MOVES_APPLY_VERSION, THIRD_APPLY_VERSION};
 
 /// One Raft log entry: proposals gathered by the leader, stamped once with cluster time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,6 +214,15 @@ pub enum Command {
         /// The new one.
         to: KeyId,
     },
+    /// [`Command::CreateCall`] with what began the call, so that another node can answer its caller.
+    CreateCallFrom {
+        /// The owner's epoch.
+        node_epoch: NodeEpoch,
+        /// The record, with its legs and attempts.
+        call: NewCall,
+        /// The INVITE, of [`crate::bounds::INVITE_MAX`] bytes at most.
+        invite: Invite,
+    },
 }
 
 impl Command {
@@ -238,6 +247,7 @@ impl Command {
             | Command::Audit { .. }
             | Command::Salvage { .. }
             | Command::RenewMarked { .. }
+            | Command::CreateCallFrom { .. }
             | Command::UseClusterKey { .. } => true,
         }
     }
@@ -245,7 +255,7 @@ impl Command {
     /// The call that it is about.
     pub fn call(&self) -> Option<CallId> {
         match self {
-            Command::CreateCall { call, .. } => Some(call.id),
+            Command::CreateCall { call, .. } | Command::CreateCallFrom { call, .. } => Some(call.id),
             Command::Checkpoint { call, .. } | Command::EndCall { call, .. } => Some(*call),
             Command::RefuseCall { refused, .. } => Some(refused.id),
             Command::Tick
@@ -274,6 +284,7 @@ impl Command {
             Command::Salvage { .. } | Command::RenewMarked { .. } | Command::UseClusterKey { .. } => {
                 THIRD_APPLY_VERSION
             }
+            Command::CreateCallFrom { .. } => MOVES_APPLY_VERSION,
             Command::Audit { .. } => LEASES_APPLY_VERSION,
             _ if self.is_of_leases() => LEASES_APPLY_VERSION,
             _ => FIRST_APPLY_VERSION,

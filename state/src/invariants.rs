@@ -32,7 +32,8 @@ impl State {
         self.windows_are_trimmed_and_bounded()?;
         self.tables_are_bounded()?;
         self.leases_are_of_nodes_and_not_from_the_future()?;
-        self.marks_are_of_nodes_and_not_from_the_future()
+        self.marks_are_of_nodes_and_not_from_the_future()?;
+        self.invites_are_of_calls()
     }
 
     /// 1: whoever changed a row changed what is derived from it.
@@ -178,6 +179,14 @@ impl State {
         }
         Ok(())
     }
+
+    /// 12: what began a call goes with it.
+    fn invites_are_of_calls(&self) -> Checked {
+        for id in self.invites.keys() {
+            holds(12, self.calls.contains_key(id), || format!("INVITE of call {id}"))?;
+        }
+        Ok(())
+    }
 }
 
 fn holds(number: u8, fine: bool, what: impl FnOnce() -> String) -> Checked {
@@ -196,7 +205,7 @@ mod tests {
         run(&mut state, propose(1, 81, create_call(1)));
         assert_eq!(state.check_invariants(), Ok(()));
         type Break = (u8, fn(&mut State));
-        let breaks: [Break; 13] = [
+        let breaks: [Break; 14] = [
             (1, |s| s.usage.clear()),
             (1, |s| s.held.clear()),
             (2, |s| s.last_tenant = TenantId(0)),
@@ -222,6 +231,7 @@ mod tests {
                 s.marks.insert(NodeId(1), Mark::default());
             }),
             (11, |s| s.cluster_key = Some(KeyId(1))),
+            (12, |s| drop(s.invites.insert(CallId(9), Invite::from(&b"x"[..])))),
         ];
         for (number, edit) in breaks {
             let mut broken = state.clone();

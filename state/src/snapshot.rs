@@ -8,6 +8,7 @@
 mod layout1;
 mod layout2;
 mod layout3;
+mod layout4;
 
 use std::io::{BufWriter, Write};
 
@@ -20,6 +21,7 @@ use crate::tables::State;
 use layout1::{Layout1, Layout1Ref};
 use layout2::{Layout2, Layout2Ref};
 use layout3::{Layout3, Layout3Ref};
+use layout4::{Layout4, Layout4Ref};
 
 const MAGIC: &[u8; 8] = b"TANDEMST";
 const HEADER_LEN: usize = 8 + 2 + 32;
@@ -79,6 +81,7 @@ impl State {
             1 => decode_layout1,
             2 => decode_layout2,
             3 => decode_layout3,
+            4 => decode_layout4,
             0 => return Err(damaged("there is no layout 0")),
             later => return Err(SnapshotError::UnknownLayout(later)),
         };
@@ -101,11 +104,14 @@ enum Written<'a> {
     Layout1(Layout1Ref<'a>),
     Layout2(Layout2Ref<'a>),
     Layout3(Layout3Ref<'a>),
+    Layout4(Layout4Ref<'a>),
 }
 
 impl<'a> Written<'a> {
     fn of(state: &'a State) -> Self {
-        if state.has_marks() {
+        if state.moves_calls() {
+            Written::Layout4(Layout4Ref::of(state))
+        } else if state.has_marks() {
             Written::Layout3(Layout3Ref::of(state))
         } else if state.has_leases() {
             Written::Layout2(Layout2Ref::of(state))
@@ -119,6 +125,7 @@ impl<'a> Written<'a> {
             Written::Layout1(_) => 1,
             Written::Layout2(_) => 2,
             Written::Layout3(_) => 3,
+            Written::Layout4(_) => 4,
         }
     }
 }
@@ -129,6 +136,7 @@ impl Serialize for Written<'_> {
             Written::Layout1(layout) => layout.serialize(serializer),
             Written::Layout2(layout) => layout.serialize(serializer),
             Written::Layout3(layout) => layout.serialize(serializer),
+            Written::Layout4(layout) => layout.serialize(serializer),
         }
     }
 }
@@ -143,6 +151,10 @@ fn decode_layout2(body: &[u8]) -> Result<State, SnapshotError> {
 
 fn decode_layout3(body: &[u8]) -> Result<State, SnapshotError> {
     decode_with(body, Layout3::into_state)
+}
+
+fn decode_layout4(body: &[u8]) -> Result<State, SnapshotError> {
+    decode_with(body, Layout4::into_state)
 }
 
 fn decode_with<'a, L: Deserialize<'a>>(
@@ -258,8 +270,8 @@ mod tests {
     fn a_later_layout_is_named_and_damage_is_refused() {
         let bytes = filled().encode_snapshot();
         let mut later = bytes.clone();
-        later[9] = 4;
-        assert_eq!(State::decode_snapshot(&later), Err(SnapshotError::UnknownLayout(4)));
+        later[9] = 5;
+        assert_eq!(State::decode_snapshot(&later), Err(SnapshotError::UnknownLayout(5)));
         let mut none = bytes.clone();
         none[9] = 0;
         assert!(is_damaged(&none));

@@ -67,6 +67,8 @@ pub struct State {
     pub marks: OrdMap<NodeId, Mark>,
     /// Which cluster key seals; `None`: the one that `init` made. The keys themselves are never in the state.
     pub cluster_key: Option<KeyId>,
+    /// What began each call, where its owner gave it.
+    pub invites: OrdMap<CallId, Invite>,
     /// Derived, not in snapshots: tenant by domain.
     pub by_domain: OrdMap<String, TenantId>,
     /// Derived: tenant by name.
@@ -137,6 +139,7 @@ impl Default for State {
             leases: OrdMap::new(),
             marks: OrdMap::new(),
             cluster_key: None,
+            invites: OrdMap::new(),
             by_domain: OrdMap::new(),
             by_name: OrdMap::new(),
             usage: OrdMap::new(),

@@ -249,6 +249,9 @@ fn command() -> impl Strategy<Value = Command> {
             Command::Unbind { node_epoch, tenant, number, key, revision, reason }
         }),
         8 => (node_epoch(), new_call()).prop_map(|(node_epoch, call)| Command::CreateCall { node_epoch, call }),
+        2 => (node_epoch(), new_call(), vec(any::<u8>(), 0..9)).prop_map(|(node_epoch, call, invite)| {
+            Command::CreateCallFrom { node_epoch, call, invite: Invite::from(invite.as_slice()) }
+        }),
         6 => (call_id(), epoch(), change()).prop_map(|(call, epoch, mut change)| {
             change.legs.iter_mut().skip(1).for_each(|leg| leg.call = call);
             Command::Checkpoint { call, epoch, change }
@@ -303,7 +306,7 @@ fn aimed(mut command: Command, by: NodeId, incarnation: Incarnation) -> Command 
             (node.id, node.incarnation, node.name) = (by, incarnation, format!("n{by}"));
         }
         Command::Bind { binding, .. } => binding.flow.node = by,
-        Command::CreateCall { call, .. } => call.owner = by,
+        Command::CreateCall { call, .. } | Command::CreateCallFrom { call, .. } => call.owner = by,
         Command::Tick
         | Command::StepTime { .. }
         | Command::RaiseApplyVersion { .. }

@@ -32,7 +32,7 @@ use tandem_state::{
 use crate::machine::{Machine, Now};
 pub use leg::Leg;
 pub use media::is_relayable;
-pub use setup::{Setup, SetupTarget};
+pub use setup::{Lost, Setup, SetupTarget};
 pub use takeover::{TakenLeg, Takeover, Way};
 pub use wire::{branch_leg, leg_of_tag};
 
@@ -166,6 +166,13 @@ pub enum Output {
     SetMedia(MediaPlan),
     /// Close the media session, and answer with [`Input::MediaFigures`].
     CloseMedia,
+    /// Take over the server transaction that this INVITE opened at another node; [`Output::Respond`] answers it.
+    Adopt {
+        /// As it came.
+        invite: Message,
+        /// The way to its sender.
+        flow: Flow,
+    },
     /// Requests for this leg come here from now on.
     Listen(LegId),
     /// And no more.
@@ -255,6 +262,9 @@ pub struct Call {
     exchange: Option<exchange::Exchange>,
     infos: Vec<info::Passed>,
     outputs: VecDeque<Output>,
+    /// Legs of a former owner, which the log forgets with the next change.
+    gone: Vec<LegId>,
+    keeps_invite: bool,
 }
 
 impl Call {

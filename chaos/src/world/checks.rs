@@ -47,6 +47,7 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::Bind { .. } => "Bind",
         Command::Unbind { .. } => "Unbind",
         Command::CreateCall { .. } => "CreateCall",
+        Command::CreateCallFrom { .. } => "CreateCallFrom",
         Command::Checkpoint { .. } => "Checkpoint",
         Command::EndCall { .. } => "EndCall",
         Command::RefuseCall { .. } => "RefuseCall",

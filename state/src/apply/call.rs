@@ -60,6 +60,22 @@ impl State {
         Ok(Reply::Created(epoch))
     }
 
+    /// [`State::create_call`], with what began it.
+    pub(super) fn create_call_from(
+        &mut self,
+        step: &mut Step<'_>,
+        node_epoch: NodeEpoch,
+        asked: &NewCall,
+        invite: &Invite,
+    ) -> Outcome {
+        if invite.bytes().len() > INVITE_MAX {
+            return Err(invalid("invite", format!("is longer than {INVITE_MAX} bytes")));
+        }
+        let reply = self.create_call(step, node_epoch, asked)?;
+        self.invites.insert(asked.id, invite.clone());
+        Ok(reply)
+    }
+
     pub(super) fn checkpoint(
         &mut self,
         step: &mut Step<'_>,

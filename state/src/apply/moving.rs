@@ -1,4 +1,5 @@
-//! Calls whose owner is lost: where two parties talk, another node goes on with the call; the rest ends.
+//! Calls whose owner is lost: where two parties talk, or the log has what the caller asked, another node goes on with the
+//! call; the rest ends.
 //!
 //! The successor is of the lost node's site if one there may act, and of those the one with the fewest calls. The call's
 //! epoch rises with its owner, so nothing that the former one still proposes for it is taken.
@@ -59,11 +60,14 @@ impl State {
         successors.iter().min_by_key(|(id, load)| (site(**id) != site(lost), **load, **id)).map(|(id, _)| *id)
     }
 
-    /// Both parties talk, or one holds, and the log has both dialogs: another node can go on with the call.
+    /// Another node can go on with the call: both parties talk, or one holds, and the log has both dialogs; or it still
+    /// rings, and the log has what its caller asked.
     pub fn is_movable(&self, call: &Call) -> bool {
-        call.phase >= CallPhase::Answered
-            && call.bridge.len() == 2
-            && call.bridge.keys().all(|leg| self.legs.contains_key(leg))
+        let joined = call.bridge.len() == 2 && call.bridge.keys().all(|leg| self.legs.contains_key(leg));
+        match call.phase {
+            CallPhase::Answered | CallPhase::Held => joined,
+            CallPhase::Trying | CallPhase::Ringing => self.invites.contains_key(&call.id),
+        }
     }
 
     fn move_call(&mut self, step: &mut Step<'_>, id: CallId, to: NodeId, is_proven: bool) {

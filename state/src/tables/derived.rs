@@ -56,6 +56,7 @@ impl State {
         for leg in &call.legs {
             self.legs.remove(leg);
         }
+        self.invites.remove(&id);
         self.use_less(call.tenant, |usage| &mut usage.calls);
         Some(call)
     }

@@ -169,7 +169,11 @@ impl Call {
 
     fn never_acknowledged(&mut self, now: Now, id: LegId) {
         let Some(leg) = self.leg(id) else { return };
+        let is_first = leg.awaits_ack();
         leg.unacknowledged = None;
+        if !is_first {
+            return;
+        }
         if let Stage::Leaving { cause } = leg.stage {
             self.bye(id, cause);
             return self.over_when_done();

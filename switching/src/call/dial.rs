@@ -2,7 +2,7 @@
 
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
-use tandem_state::{CallNote, Cause, LegId, Refusal, Reply};
+use tandem_state::{CallNote, Cause, Command, LegId, Refusal, Reply};
 
 use super::leg::Stage;
 use super::{Call, Creation, Output, Phase, Proposal, Ringing};
@@ -19,12 +19,20 @@ impl Call {
     /// Enters the step: the call is made known to the log, and beside that every target is sent its INVITE, which
     /// carries `Expires`, so that one that nobody remembers stops by itself.
     pub(super) fn enter_dial(&mut self, now: Now) {
-        let command = self.create_command();
-        self.put(Output::Propose { what: Proposal::Create, command: Box::new(command) });
+        let said = self.outputs.len();
         self.put(Output::Listen(self.caller.id));
         for index in 0..self.callees.len() {
             self.ring(index);
         }
+        let (what, command) = match self.create {
+            Creation::Pending | Creation::Missing => (Proposal::Create, self.create_command()),
+            // Another node made it known.
+            Creation::Created => {
+                let (call, epoch) = (self.id, self.epoch);
+                (Proposal::Note, Command::Checkpoint { call, epoch, change: self.begun() })
+            }
+        };
+        self.outputs.insert(said, Output::Propose { what, command: Box::new(command) });
         let ring_until_ms = now.steady_ms.saturating_add(self.settings.ring_ms);
         self.phase = Phase::Dialling { ringing: Ringing::No, ring_until_ms };
         if !self.callees.iter().any(super::Leg::is_open_attempt) {

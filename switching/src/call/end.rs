@@ -95,7 +95,7 @@ impl Call {
                 leg.stage = Stage::Inviting { invite, provisional: false, cancel: Some(cause) };
             }
             Stage::Inviting { .. } => self.cancel(id, cause),
-            Stage::Confirmed if leg.unacknowledged.is_some() => leg.stage = Stage::Leaving { cause },
+            Stage::Confirmed if leg.awaits_ack() => leg.stage = Stage::Leaving { cause },
             Stage::Confirmed => {
                 if leg.ack_due.is_some() {
                     self.acknowledge(id, None);

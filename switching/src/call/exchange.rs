@@ -130,7 +130,7 @@ impl Call {
         }
         let waits = |leg: &super::Leg| {
             let told = matches!(leg.refresh, Refresh::Asked { .. });
-            told || leg.unacknowledged.is_some() || leg.stage != Stage::Confirmed
+            told || leg.awaits_ack() || leg.stage != Stage::Confirmed
         };
         let winner = self.winner().is_none_or(waits);
         (winner || waits(&self.caller)).then_some(OTHER_IS_OPEN)

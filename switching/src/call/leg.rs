@@ -94,6 +94,8 @@ pub(super) struct Unacknowledged {
     pub(super) next_ms: u64,
     pub(super) wait_ms: u64,
     pub(super) until_ms: u64,
+    /// Without an ACK the call ends. Not so for one that a former owner may have sent before, and been answered.
+    pub(super) is_first: bool,
 }
 
 /// T1, the round-trip estimate.
@@ -133,7 +135,13 @@ impl Leg {
             next_ms: now_ms + T1_MS,
             wait_ms: T1_MS,
             until_ms: now_ms + 64 * T1_MS,
+            is_first: true,
         });
+    }
+
+    /// A 2xx of ours is out that ends the call if it is not acknowledged.
+    pub(super) fn awaits_ack(&self) -> bool {
+        self.unacknowledged.as_ref().is_some_and(|wait| wait.is_first)
     }
 }
 

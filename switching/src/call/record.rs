@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use tandem_state::bounds::INVITE_MAX;
 use tandem_state::{
     AttemptEnd, BridgeRole, CallChange, CallNote, CallPhase, Cause, ClusterTime, Command, DialogRecord,
-    LegRecord, MediaRecord, NewCall, Program, Step, StepKind,
+    Invite, LegId, LegRecord, MediaRecord, NewCall, Program, Step, StepKind,
 };
 
-use super::leg::{Hold, Leg};
+use super::leg::{Hold, Leg, Stage};
 use super::{Call, Phase, Ringing};
 
 impl Call {
@@ -23,14 +24,31 @@ impl Call {
             to: self.to.clone(),
             start: self.start,
             program: self.program(),
-            change: CallChange {
-                phase: Some(CallPhase::Trying),
-                legs: vec![self.leg_record(&self.caller)],
-                attempts: vec![self.attempt.clone()],
-                ..CallChange::default()
-            },
+            change: self.begun(),
         };
-        Command::CreateCall { node_epoch: self.node_epoch, call }
+        let node_epoch = self.node_epoch;
+        match self.kept_invite() {
+            Some(invite) => Command::CreateCallFrom { node_epoch, call, invite },
+            None => Command::CreateCall { node_epoch, call },
+        }
+    }
+
+    /// The call as it begins to ring. Whom it rings is of use with the INVITE alone.
+    pub(super) fn begun(&self) -> CallChange {
+        let ringing = self.callees.iter().filter(|leg| self.keeps_invite && leg.is_open_attempt());
+        CallChange {
+            phase: Some(CallPhase::Trying),
+            legs: std::iter::once(&self.caller).chain(ringing).map(|leg| self.leg_record(leg)).collect(),
+            legs_gone: self.gone.clone(),
+            attempts: vec![self.attempt.clone()],
+            ..CallChange::default()
+        }
+    }
+
+    fn kept_invite(&self) -> Option<Invite> {
+        let Stage::Invited { invite, .. } = &self.caller.stage else { return None };
+        let bytes = invite.bytes();
+        (self.keeps_invite && bytes.len() <= INVITE_MAX).then(|| Invite::from(bytes.as_ref()))
     }
 
     /// What the shape of the call is now.
@@ -40,11 +58,21 @@ impl Call {
         CallChange {
             phase: Some(self.recorded_phase()),
             legs,
+            legs_gone: self.losers(),
             attempts: vec![self.attempt.clone()],
             bridge: talking.map(|winner| bridge(&self.caller, winner)),
             note,
             ..CallChange::default()
         }
+    }
+
+    /// The legs that lost to the winner; the log does not mind to hear of them twice.
+    fn losers(&self) -> Vec<LegId> {
+        let Some(winner) = self.winner().map(|leg| leg.id).filter(|_| self.keeps_invite) else {
+            return Vec::new();
+        };
+        let others = self.callees.iter().map(|leg| leg.id).filter(|id| *id != winner);
+        others.chain(self.gone.iter().copied()).collect()
     }
 
     /// It rings, and nothing else.
@@ -106,7 +134,14 @@ impl Call {
                 remote_cseq: dialog.remote_cseq.unwrap_or_default(),
             },
             media: MediaRecord {
-                local_sdp: leg.media.local.as_deref().unwrap_or_default().to_owned(),
+                // Who only rings is offered anew by another node.
+                local_sdp: leg
+                    .media
+                    .local
+                    .as_deref()
+                    .filter(|_| !leg.is_open_attempt())
+                    .unwrap_or_default()
+                    .to_owned(),
                 remote_sdp: leg.media.remote.as_deref().unwrap_or_default().to_owned(),
                 session_id: leg.media.session_id,
                 session_version: leg.media.version,
@@ -116,6 +151,6 @@ impl Call {
     }
 }
 
-fn bridge(caller: &Leg, winner: &Leg) -> BTreeMap<tandem_state::LegId, BridgeRole> {
+fn bridge(caller: &Leg, winner: &Leg) -> BTreeMap<LegId, BridgeRole> {
     [(caller.id, BridgeRole::Talk), (winner.id, BridgeRole::Talk)].into()
 }

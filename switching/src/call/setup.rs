@@ -8,12 +8,13 @@ use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::transaction::ServerKey;
 use tandem_state::{
-    Attempt, CallDirection, CallEpoch, CallId, Cause, Flow, InteractionId, LegDirection, LegId, NodeEpoch,
-    NodeId, Party, TenantId,
+    Attempt, CallDirection, CallEpoch, CallId, Cause, Flow, InteractionId, LegDirection, LegId, LegRecord,
+    NodeEpoch, NodeId, Party, StepKind, TenantId,
 };
 
 use super::leg::{Hold, Leg, LegMedia, Stage};
-use super::{Call, Creation, Phase, Settings, wire};
+use super::takeover::Way;
+use super::{Call, Creation, Output, Phase, Settings, wire};
 use crate::machine::Now;
 use crate::routing::Target;
 
@@ -59,6 +60,19 @@ pub struct Setup {
     pub targets: Vec<SetupTarget>,
     /// Numbers that shape the call.
     pub settings: Settings,
+    /// The rules by which calls move are in force: the log is given the INVITE.
+    pub keeps_invite: bool,
+}
+
+/// A call that still rang when its owner was lost.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// Its record, of the new ownership.
+    pub call: tandem_state::Call,
+    /// Legs that the former owner rang, each with a way to its phone.
+    pub rang: Vec<(LegRecord, Way)>,
+    /// There is no way to the caller: the call ends, and what rings is told.
+    pub is_caller_lost: bool,
 }
 
 /// A phone to ring, with what was drawn for it.
@@ -76,6 +90,42 @@ impl Call {
     /// A call from an INVITE that was admitted and routed; its first outputs wait. An INVITE that can't make a
     /// dialog, or to whose Contact nothing can be said, is refused with 400 by whoever asks.
     pub fn new(now: Now, setup: Setup) -> Result<Call, DialogError> {
+        let mut call = Call::prepared(now, setup)?;
+        call.enter_dial(now);
+        Ok(call)
+    }
+
+    /// A call that still rang when its owner was lost: what rings is told to stop, and is rung anew from here, for its answer
+    /// would go to the lost node. The caller hears nothing of it. `setup` has the legs of the new ringing.
+    pub fn dial_again(now: Now, setup: Setup, lost: Lost) -> Result<Call, DialogError> {
+        let (flow, invite) = (setup.flow.clone(), setup.invite.clone());
+        let mut call = Call::prepared(now, setup)?;
+        let Lost { call: record, rang, is_caller_lost } = lost;
+        (call.epoch, call.create, call.start) = (record.epoch, Creation::Created, record.start);
+        if let Some(attempt) = record.attempts.values().next_back() {
+            call.attempt = attempt.clone();
+        }
+        let block = u32::try_from(record.epoch.0).unwrap_or(u32::MAX);
+        for leg in std::iter::once(&mut call.caller).chain(&mut call.callees) {
+            leg.dialog.local_cseq = block.saturating_mul(CSEQ_BLOCK);
+            leg.media.version = record.epoch.0.saturating_mul(VERSION_BLOCK);
+        }
+        let left_ms = record.program.path.last().map_or(0, |step| match &step.kind {
+            StepKind::Dial { ring_until, .. } => ring_until.since_ms(now.cluster),
+        });
+        call.settings.ring_ms = call.settings.ring_ms.min(left_ms.max(RING_AGAIN_MIN_MS));
+        if !is_caller_lost {
+            call.put(Output::Adopt { invite, flow });
+        }
+        call.stop_ringing(rang);
+        match is_caller_lost {
+            true => call.finish(now, Cause::NodeLost),
+            false => call.enter_dial(now),
+        }
+        Ok(call)
+    }
+
+    fn prepared(now: Now, setup: Setup) -> Result<Call, DialogError> {
         let caller = caller_leg(&setup)?;
         let callees = (1u32..)
             .zip(&setup.targets)
@@ -93,7 +143,7 @@ impl Call {
         // RFC 3261 section 13.3.1: the caller may say how long it wants to wait.
         let wanted_ms = setup.invite.expires().map_or(u64::MAX, |seconds| u64::from(seconds) * 1_000);
         let settings = Settings { ring_ms: setup.settings.ring_ms.min(wanted_ms), ..setup.settings };
-        let mut call = Call {
+        Ok(Call {
             id: setup.id,
             interaction: setup.interaction,
             tenant: setup.tenant,
@@ -117,11 +167,14 @@ impl Call {
             exchange: None,
             infos: Vec::new(),
             outputs: Default::default(),
-        };
-        call.enter_dial(now);
-        Ok(call)
+            gone: Vec::new(),
+            keeps_invite: setup.keeps_invite,
+        })
     }
 }
+
+/// What rang at a lost node rings on for so long at least.
+const RING_AGAIN_MIN_MS: u64 = 10_000;
 
 fn caller_leg(setup: &Setup) -> Result<Leg, DialogError> {
     let mut dialog = Dialog::uas(&setup.invite, &setup.leg.to_string())?;

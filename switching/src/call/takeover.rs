@@ -13,8 +13,11 @@ use tandem_sip::dialog::Dialog;
 use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
+use tandem_sip::name_addr::NameAddr;
 use tandem_sip::sdp::Sdp;
 use tandem_sip::sdp::relay::{self, Ours};
+use tandem_sip::transaction::ServerKey;
+use tandem_sip::uri::Uri;
 use tandem_state::{
     self as state, Command, Flow, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, Transport,
 };
@@ -41,6 +44,8 @@ pub struct Takeover {
     pub is_proven: bool,
     /// Numbers that shape the call.
     pub settings: Settings,
+    /// What began it, if the log has it: the caller's 200 may be missing.
+    pub invite: Option<Message>,
 }
 
 /// A leg that is taken over.
@@ -84,11 +89,13 @@ const AGAIN_MS: u64 = 1_000;
 const AGAIN_MAX_MS: u64 = 30_000;
 /// A re-INVITE of ours waits so long for what the phone has open itself.
 const BUSY_MS: u64 = 250;
+/// And so long after a 200 that the phone may not have had.
+const ANSWERED_MS: u64 = 200;
 
 impl Call {
     /// The call as this node goes on with it; its first outputs wait. `None` for one that is not between two legs.
     pub fn take_over(now: Now, takeover: Takeover) -> Option<Call> {
-        let Takeover { call: record, legs, node, node_epoch, is_proven, settings } = takeover;
+        let Takeover { call: record, legs, node, node_epoch, is_proven, settings, invite } = takeover;
         let [one, other] = <[TakenLeg; 2]>::try_from(legs).ok()?;
         let (caller, callee) = match other.record.direction {
             LegDirection::In => (other, one),
@@ -124,12 +131,15 @@ impl Call {
             exchange: None,
             infos: Vec::new(),
             outputs: VecDeque::new(),
+            gone: Vec::new(),
+            keeps_invite: false,
         };
         let ids: Vec<LegId> = call.leg_ids().collect();
         ids.iter().for_each(|id| call.put(Output::Listen(*id)));
         call.set_media();
         if talked_ms < UNSETTLED_MS {
             call.acknowledge_again();
+            invite.into_iter().for_each(|invite| call.answer_again(now, invite));
         }
         call.begin_refresh(now, is_proven);
         Some(call)
@@ -146,13 +156,53 @@ impl Call {
         }
     }
 
+    /// The caller may be without its 200, whose Contact was the lost node: it gets one from here, until it acknowledges that or
+    /// knows better where its call is.
+    fn answer_again(&mut self, now: Now, invite: Message) {
+        let (description, flow) = (self.caller.renewed_offer(), self.caller.flow.clone());
+        let response =
+            self.caller.response(&invite, 200, None, description.as_deref(), &self.settings.product);
+        let Some(response) = response else { return };
+        let (key, cseq) = (ServerKey::of(&invite), invite.cseq().number);
+        self.caller.await_ack(now.steady_ms, key.clone(), response.clone(), cseq);
+        if let Some(wait) = &mut self.caller.unacknowledged {
+            wait.is_first = false;
+        }
+        self.put(Output::Adopt { invite, flow });
+        self.put(Output::Respond { key, message: response });
+    }
+
+    /// Legs that a former owner rang: each stops by a CANCEL as that owner would have sent it. Its answer goes to the lost node,
+    /// so that it is sent once; the INVITE's `Expires` ends what it does not reach.
+    pub(super) fn stop_ringing(&mut self, rang: Vec<(LegRecord, Way)>) {
+        let product = self.settings.product.clone();
+        for (record, way) in rang {
+            self.gone.push(record.id);
+            let (flow, sent_by) = (way.flow, host_port_of(&record.dialog.contact));
+            let Some(sent_by) = sent_by else { continue };
+            let (media, cseq) = (self.caller.media.here, record.dialog.local_cseq);
+            let mut leg = taken(TakenLeg { record, media, ways: Vec::new() }, EndId(0), 0);
+            (leg.sent_by, leg.dialog.local_cseq) = (sent_by, cseq.saturating_sub(1));
+            let invite = leg.invite(None, 0, &product, 70);
+            let cancel = invite.and_then(|invite| super::wire::cancel(&invite, state::Cause::NodeLost));
+            if let Some(message) = cancel {
+                self.put(Output::Send { message, flow });
+            }
+        }
+    }
+
     /// Both at once where nothing can be made worse; else first the one that is harder to reach.
     fn begin_refresh(&mut self, now: Now, is_proven: bool) {
         let hard = |leg: &Leg| leg.ways.is_empty() || leg.flow.transport != Transport::Udp;
         let callee_first = self.callees.first().is_some_and(hard) && !hard(&self.caller);
         let due = Refresh::Due { at_ms: now.steady_ms, tries: 0 };
         let later = if is_proven { due } else { Refresh::Waiting };
-        self.caller.refresh = if callee_first { later } else { due };
+        // A caller that may only learn of its answer now is told where the call is a moment after that.
+        let at_ms = now.steady_ms + if self.caller.unacknowledged.is_some() { ANSWERED_MS } else { 0 };
+        self.caller.refresh = match (callee_first, is_proven) {
+            (true, false) => Refresh::Waiting,
+            (true, true) | (false, _) => Refresh::Due { at_ms, tries: 0 },
+        };
         for callee in &mut self.callees {
             callee.refresh = if callee_first { due } else { later };
         }
@@ -183,7 +233,7 @@ impl Call {
     }
 
     fn is_busy(&mut self, id: LegId) -> bool {
-        self.exchange.is_some() || self.leg(id).is_none_or(|leg| leg.unacknowledged.is_some())
+        self.exchange.is_some() || self.leg(id).is_none_or(|leg| leg.awaits_ack())
     }
 
     fn set_refresh(&mut self, id: LegId, refresh: Refresh) {
@@ -203,6 +253,10 @@ impl Call {
         match message.status().unwrap_or(500) {
             0..=199 => {}
             200..=299 => self.refreshed(now, id, message),
+            // It has not seen the 200 yet.
+            481 if self.leg(id).is_some_and(|leg| leg.unacknowledged.is_some()) => {
+                self.refresh_later(now, id, tries, None);
+            }
             481 => {
                 self.set_refresh(id, Refresh::Done);
                 self.dialog_lost(now, id, 481);
@@ -271,6 +325,7 @@ impl Call {
         leg.refresh_target(message);
         leg.media.remote = answer.or(leg.media.remote.take());
         leg.refresh = Refresh::Done;
+        leg.unacknowledged = None;
         self.acknowledge(id, None);
         self.update_hold();
         self.set_media();
@@ -355,6 +410,13 @@ impl Leg {
         self.media.local = Some(text.clone());
         Some(text)
     }
+}
+
+/// `host:port` of a Contact of ours.
+fn host_port_of(contact: &str) -> Option<String> {
+    let contact = NameAddr::parse(contact).ok()?;
+    let uri = Uri::parse(contact.uri).ok()?;
+    Some(format!("{}:{}", uri.host, uri.port?))
 }
 
 /// A leg as the log has it, with this ownership's numbers.

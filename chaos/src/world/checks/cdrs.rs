@@ -42,7 +42,9 @@ fn attempts(history: &History) -> BTreeMap<CallId, BTreeSet<u32>> {
     };
     for (_, proposal, _) in accepted {
         match &proposal.command {
-            Command::CreateCall { call, .. } => add(call.id, &call.change),
+            Command::CreateCall { call, .. } | Command::CreateCallFrom { call, .. } => {
+                add(call.id, &call.change)
+            }
             Command::Checkpoint { call, change, .. } | Command::EndCall { call, change, .. } => {
                 add(*call, change)
             }

@@ -32,5 +32,5 @@ fn repeats(before: &Outcome, again: &Outcome) -> bool {
 }
 
 fn is_new_call(proposal: &tandem_state::Proposal) -> bool {
-    matches!(proposal.command, Command::CreateCall { .. })
+    matches!(proposal.command, Command::CreateCall { .. } | Command::CreateCallFrom { .. })
 }

@@ -202,7 +202,7 @@ fn begin(process: &mut Process, view: View<'_>, random: &mut Random) -> Vec<Comm
 /// Which of a call's proposals a command is.
 fn kind_of(command: &Command) -> call::Proposal {
     match command {
-        Command::CreateCall { .. } => call::Proposal::Create,
+        Command::CreateCall { .. } | Command::CreateCallFrom { .. } => call::Proposal::Create,
         Command::Checkpoint { change, .. } => match change.note {
             Some(CallNote::Answered) => call::Proposal::Answer,
             Some(CallNote::Held | CallNote::Resumed) => call::Proposal::Exchange,

@@ -6,14 +6,14 @@ use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::transaction::ServerKey;
 use tandem_state::{
-    CallDirection, CallEpoch, CallId, CallPhase, Cause, ClusterTime, Command, Flow, InteractionId, LegId,
-    LegRecord, NodeEpoch, NodeId, Party, Quality, Refusal, Reply, TenantId, Transport,
+    CallDirection, CallEpoch, CallId, CallPhase, Cause, ClusterTime, Command, Flow, InteractionId,
+    LegDirection, LegId, LegRecord, NodeEpoch, NodeId, Party, Quality, Refusal, Reply, TenantId, Transport,
 };
 
 use super::phone::{Phone, Words};
 use super::show;
 use crate::call::{
-    Call, Input, Output, Proposal, Settings, Setup, SetupTarget, TakenLeg, Takeover, Way, branch_leg,
+    Call, Input, Lost, Output, Proposal, Settings, Setup, SetupTarget, TakenLeg, Takeover, Way, branch_leg,
 };
 use crate::machine::{Machine, Now};
 use crate::routing::Target;
@@ -33,12 +33,17 @@ pub(super) struct Bench {
     pub(super) closing: bool,
     /// What the log has of the call.
     record: Option<Record>,
+    /// The rules by which calls move are in force.
+    keeps_invite: bool,
+    /// Names of phones by legs that a lost node rang.
+    former: BTreeMap<LegId, String>,
 }
 
 /// A call as the log has it, with its legs.
 struct Record {
     call: tandem_state::Call,
     legs: BTreeMap<LegId, LegRecord>,
+    invite: Option<Message>,
 }
 
 impl Bench {
@@ -54,6 +59,8 @@ impl Bench {
             proposed: Vec::new(),
             closing: false,
             record: None,
+            keeps_invite: false,
+            former: BTreeMap::new(),
         }
     }
 
@@ -99,6 +106,7 @@ impl Bench {
     /// False when the INVITE makes no call.
     pub(super) fn try_start(&mut self, words: &Words) -> bool {
         self.whole = words.has("whole");
+        self.keeps_invite = words.has("moves");
         let names: Vec<&str> = words.value("targets").unwrap_or("102a").split(',').collect();
         self.phones = vec![Phone::new("101", LegId(0xa), 1, true)];
         for (name, number) in names.iter().filter(|n| !n.is_empty()).zip(2..) {
@@ -154,12 +162,17 @@ impl Bench {
             media: ([198, 51, 100, 1], 40_000).into(),
             targets: targets.map(target).collect(),
             settings,
+            keeps_invite: self.keeps_invite,
         }
     }
 
     /// The call's node is lost, and the next one goes on with the call from what the log has.
     fn moved(&mut self, is_proven: bool) {
-        let Some(Record { call, legs }) = &mut self.record else { return };
+        if self.record.as_ref().is_some_and(|record| record.call.bridge.is_empty()) {
+            return self.moved_while_it_rang();
+        }
+        let Some(Record { call, legs, invite }) = &mut self.record else { return };
+        let invite = invite.clone();
         (call.epoch, call.owner) = (CallEpoch(call.epoch.0 + 1), NodeId(call.owner.0 + 1));
         let node = call.owner;
         let host = format!("198.51.100.{node}", node = node.0);
@@ -171,10 +184,36 @@ impl Bench {
             });
         let settings = Settings { product: "Tandem".into(), ..Settings::default() };
         let legs = legs.collect();
-        let takeover =
-            Takeover { call: call.clone(), legs, node, node_epoch: NodeEpoch(1), is_proven, settings };
+        let takeover = Takeover {
+            call: call.clone(),
+            legs,
+            node,
+            node_epoch: NodeEpoch(1),
+            is_proven,
+            settings,
+            invite,
+        };
         self.proposed.clear();
         self.call = Call::take_over(self.now(), takeover);
+        self.collect();
+    }
+
+    /// The next node rings anew. Each phone has another leg there.
+    fn moved_while_it_rang(&mut self) {
+        let Some(Record { call, legs, invite: Some(invite) }) = &mut self.record else { return };
+        (call.epoch, call.owner) = (CallEpoch(call.epoch.0 + 1), NodeId(call.owner.0 + 1));
+        let (call, invite, node) = (call.clone(), invite.clone(), call.owner);
+        let rang = legs.values().filter(|leg| leg.direction == LegDirection::Out);
+        let rang = rang.map(|leg| (leg.clone(), way(node, &leg.flow))).collect();
+        for phone in self.phones.iter_mut().skip(1) {
+            self.former.insert(phone.leg, phone.name.clone());
+            phone.rung_anew(LegId(phone.leg.0 + 0x10));
+        }
+        let settings = Settings { product: "Tandem".into(), ..Settings::default() };
+        let setup = self.setup(invite.clone(), ServerKey::of(&invite), settings, 1);
+        let lost = Lost { call, rang, is_caller_lost: false };
+        self.proposed.clear();
+        self.call = Call::dial_again(self.now(), setup, lost).ok();
         self.collect();
     }
 
@@ -287,13 +326,16 @@ impl Bench {
                 }
                 Output::Request { message, .. } | Output::Send { message, .. } => {
                     let leg = branch_leg(message.via_top().branch.unwrap()).expect("branches name their leg");
-                    self.phones.iter_mut().filter(|p| p.leg == leg).for_each(|p| p.hears(message));
+                    let name = self.former.get(&leg).cloned().unwrap_or_default();
+                    let of_leg = |p: &&mut Phone| p.leg == leg || p.name == name;
+                    self.phones.iter_mut().filter(of_leg).for_each(|p| p.hears(message));
                 }
                 Output::Propose { what, command } => {
                     self.proposed.push(*what);
                     keep(&mut self.record, command);
                 }
                 Output::CloseMedia => self.closing = true,
+                Output::Adopt { invite, .. } => drop(self.keys.insert(ServerKey::of(invite), "101".into())),
                 Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
             }
             self.outputs.push(output);
@@ -330,6 +372,7 @@ impl Bench {
             }
             Output::SetMedia(plan) => vec![show::plan(plan)],
             Output::CloseMedia => vec!["close media".into()],
+            Output::Adopt { .. } => vec!["adopt the INVITE".into()],
             Output::Listen(leg) => vec![format!("listen {leg}")],
             Output::Forget(leg) => vec![format!("forget {leg}")],
         }
@@ -337,7 +380,8 @@ impl Bench {
 
     fn name_of(&self, message: &Message) -> String {
         let leg = branch_leg(message.via_top().branch.unwrap()).unwrap();
-        self.phones.iter().find(|p| p.leg == leg).map(|p| p.name.clone()).unwrap()
+        let former = self.former.get(&leg).cloned();
+        former.or_else(|| self.phones.iter().find(|p| p.leg == leg).map(|p| p.name.clone())).unwrap()
     }
 
     // ---- time ----
@@ -369,7 +413,7 @@ impl Bench {
 /// Does to the record what the log would.
 fn keep(record: &mut Option<Record>, command: &Command) {
     let change = match command {
-        Command::CreateCall { call: new, .. } => {
+        Command::CreateCall { call: new, .. } | Command::CreateCallFrom { call: new, .. } => {
             let call = tandem_state::Call {
                 id: new.id,
                 interaction: new.interaction,
@@ -387,13 +431,18 @@ fn keep(record: &mut Option<Record>, command: &Command) {
                 bridge: Default::default(),
                 attempts: Default::default(),
             };
-            *record = Some(Record { call, legs: BTreeMap::new() });
+            let invite = match command {
+                Command::CreateCallFrom { invite, .. } => Message::parse(invite.bytes().to_vec().into()).ok(),
+                _ => None,
+            };
+            *record = Some(Record { call, legs: BTreeMap::new(), invite });
             &new.change
         }
         Command::Checkpoint { change, .. } => change,
         _ => return,
     };
-    let Some(Record { call, legs }) = record else { return };
+    let Some(Record { call, legs, .. }) = record else { return };
+    legs.retain(|id, _| !change.legs_gone.contains(id));
     legs.extend(change.legs.iter().map(|leg| (leg.id, leg.clone())));
     call.attempts.extend(change.attempts.iter().map(|attempt| (attempt.number, attempt.clone())));
     call.bridge = change.bridge.clone().unwrap_or_else(|| call.bridge.clone());

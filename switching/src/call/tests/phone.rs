@@ -62,6 +62,11 @@ impl Phone {
         }
     }
 
+    /// It was told to stop and rings for another leg of the switch.
+    pub(super) fn rung_anew(&mut self, leg: LegId) {
+        (self.leg, self.opened) = (leg, None);
+    }
+
     pub(super) fn address(&self) -> String {
         format!("192.0.2.{}:5060", self.number)
     }

@@ -124,8 +124,10 @@ struct Log {
 impl Log {
     fn carry(&mut self, command: &Command) -> Result<Reply, Refusal> {
         match command {
-            Command::CreateCall { .. } if self.row => Err(Refusal::Exists("call".into())),
-            Command::CreateCall { .. } => {
+            Command::CreateCall { .. } | Command::CreateCallFrom { .. } if self.row => {
+                Err(Refusal::Exists("call".into()))
+            }
+            Command::CreateCall { .. } | Command::CreateCallFrom { .. } => {
                 self.row = true;
                 Ok(Reply::Done)
             }

@@ -66,7 +66,7 @@ fn end(end: &EndPlan) -> String {
 
 pub(super) fn command(command: &Command) -> String {
     match command {
-        Command::CreateCall { call, .. } => {
+        Command::CreateCall { call, .. } | Command::CreateCallFrom { call, .. } => {
             format!("CreateCall {} to {}: {}", call.from.number, call.to.number, change(&call.change))
         }
         Command::Checkpoint { change: it, .. } => format!("Checkpoint: {}", change(it)),

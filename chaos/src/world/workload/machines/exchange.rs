@@ -70,6 +70,7 @@ impl Exchange {
             media: ([127, 0, 0, 1], 40_000).into(),
             targets,
             settings: Settings { ring_ms: 1_500, talk_max_ms: 3_000, product: "Tandem".to_owned() },
+            keeps_invite: false,
         };
         let machine = Call::new(now, setup).ok()?;
         let mut exchange = Exchange {
@@ -200,7 +201,8 @@ impl Exchange {
                         self.put(at, to_call(Input::MediaFigures(Quality::default())));
                     }
                 }
-                Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
+                // No call comes from another node here.
+                Output::Adopt { .. } | Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
             }
         }
     }
