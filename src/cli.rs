@@ -126,6 +126,25 @@ pub(crate) enum NodeCommand {
         #[arg(long, hide = true, value_name = "PID")]
         guarded_by: Option<u32>,
     },
+    /// Empty a node before maintenance: it takes no new work, and its calls go to other nodes without being heard
+    #[command(after_help = "Example, on the machine:\n  tandem node drain && systemctl restart tandem")]
+    Drain {
+        /// Its name or id; the node that is asked, if left out
+        node: Option<String>,
+        /// Give up after so long, with the calls that are left where they are
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        wait: u64,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Let a node that was emptied take work again (a restart does so too)
+    #[command(after_help = "Example:\n  tandem node undrain n1")]
+    Undrain {
+        /// Its name or id; the node that is asked, if left out
+        node: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,12 +6,14 @@ mod cdrs;
 mod cluster;
 pub(crate) mod config_file;
 mod doctor;
+mod drain;
 mod registrations;
 mod rescue;
 mod salvage;
 mod token;
 
 use std::future::Future;
+use std::time::Duration;
 
 pub(crate) use cluster::prepare;
 
@@ -25,6 +27,12 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => wait(demo::run(args)),
         Command::Node(NodeCommand::Run { config, log_json, guarded_by }) => {
             node::run(&config, log_json, guarded_by)
+        }
+        Command::Node(NodeCommand::Drain { node, wait: seconds, remote }) => {
+            with(&remote, |client| drain::drain(client, node, Duration::from_secs(seconds), remote.format()))
+        }
+        Command::Node(NodeCommand::Undrain { node, remote }) => {
+            with(&remote, |client| drain::undrain(client, node, remote.format()))
         }
         Command::Cluster(command) => run_cluster(command),
         Command::Apply { file, dry_run, prune, remote } => {

@@ -69,6 +69,11 @@ pub(crate) enum Order {
         /// Of a call that this node has under this lease.
         under: NodeEpoch,
     },
+    /// A call was handed over while these requests in its dialogs waited: its new owner answers them.
+    PassOn {
+        /// Each with its server transaction here.
+        requests: Vec<(ServerKey, Message, Flow)>,
+    },
     /// A call that came to this node has a caller whose INVITE another node took: its transaction goes on here.
     Adopt {
         /// Whose.
@@ -190,6 +195,14 @@ impl Serving {
             Order::Adopt { call, invite, flow, under } => {
                 if self.shared.acts_under(under) {
                     self.adopt(now_ms, call, invite, flow);
+                }
+            }
+            Order::PassOn { requests } => {
+                for (key, message, flow) in requests {
+                    self.table.forget(&key);
+                    if let Some(owner) = self.owner_elsewhere(&message) {
+                        self.pass_on(owner, &flow, &message);
+                    }
                 }
             }
             Order::Abandon(abandoned) => self.abandon(&abandoned),

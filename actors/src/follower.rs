@@ -9,6 +9,7 @@ use tandem_cluster::FeedItem;
 use tandem_state::{Binding, CallId, Cause, EventKind, NodeId, State, UnbindReason};
 use tandem_switching::registration::{BindingId, Input};
 
+use crate::drain;
 use crate::registrations::is_connection;
 use crate::shared::Shared;
 use crate::takeover::{came_back, flow_node_lost, take_over};
@@ -93,6 +94,8 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
                 shared.end_in_log(facts.id);
             }
         }
+        EventKind::NodeDraining(node, on) if *node == shared.node => drain::follow(shared, *on),
+        EventKind::NodeDraining(..) => {}
         EventKind::NodeDown(node, _) => flow_node_lost(shared, node.id),
         EventKind::NodeRemoved(node) => flow_node_lost(shared, *node),
         EventKind::CallRinging(_)
@@ -151,6 +154,7 @@ fn reconcile(shared: &Arc<Shared>) {
     let state: Arc<State> = shared.cluster.view();
     let owned = |call: &CallId| state.calls.get(call).is_some_and(|call| call.owner == shared.node);
     shared.lose_calls(recorded.into_iter().filter(|call| !owned(call)));
+    drain::follow(shared, state.draining.contains_key(&shared.node));
     for binding in state.bindings.values() {
         if binding.spec.flow.node == shared.node {
             bound(shared, binding);

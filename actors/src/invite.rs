@@ -166,7 +166,7 @@ fn begin(serving: &mut Serving, key: ServerKey, message: Message, flow: Flow, us
     match Call::new(shared.now(), setup) {
         Ok(call) => {
             serving.invites.insert(key, id);
-            let ports = CallPorts { shared: Arc::clone(&shared), call: id, epoch, media };
+            let ports = CallPorts::new(Arc::clone(&shared), id, epoch, media);
             shared.start_call(call, ports);
         }
         Err(error) => {

@@ -6,6 +6,7 @@
 //! `tenants` (restarts). RTP never passes through here; media does not share an actor's fate.
 
 mod auth;
+mod drain;
 mod endpoint;
 mod flow;
 mod follower;

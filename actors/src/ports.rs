@@ -1,6 +1,7 @@
 //! How machines' outputs are carried out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_media::quality::Impairment;
 use tandem_state::{CallId, Command, NodeEpoch, Quality};
@@ -20,6 +21,8 @@ pub(crate) struct CallPorts {
     /// The lease under which this node has the call. With the lease's end the call is another's, or over.
     pub(crate) epoch: NodeEpoch,
     pub(crate) media: Session,
+    /// The call was handed over: its media carries on a moment after its end here.
+    lingers: AtomicBool,
 }
 
 impl Ports<Call> for CallPorts {
@@ -47,6 +50,8 @@ impl Ports<Call> for CallPorts {
                 }
             }
             call::Output::CloseMedia => self.close_media(slot),
+            call::Output::LeaveMedia => self.lingers.store(true, Ordering::Relaxed),
+            call::Output::PassOn { requests } => self.shared.order(Order::PassOn { requests }),
             call::Output::Adopt { invite, flow } => {
                 self.shared.order(Order::Adopt { call: self.call, invite, flow, under: self.epoch });
             }
@@ -58,6 +63,10 @@ impl Ports<Call> for CallPorts {
 }
 
 impl CallPorts {
+    pub(crate) fn new(shared: Arc<Shared>, call: CallId, epoch: NodeEpoch, media: Session) -> Self {
+        CallPorts { shared, call, epoch, media, lingers: AtomicBool::new(false) }
+    }
+
     fn propose(&self, slot: &Arc<Slot<Call>>, what: call::Proposal, command: Command) {
         let (shared, slot, call) = (Arc::clone(&self.shared), Arc::clone(slot), self.call);
         tokio::spawn(async move {
@@ -79,12 +88,21 @@ impl CallPorts {
         });
     }
 
-    /// Gives the ports back; closing again does nothing.
-    pub(crate) fn close(&self) {
-        drop(self.media.close());
+    /// Gives the RTP ports back; closing again does nothing.
+    pub(crate) fn close(self: &Arc<Self>) {
+        if !self.lingers.load(Ordering::Relaxed) {
+            return drop(self.media.close());
+        }
+        let ports = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(LINGER).await;
+            drop(ports.media.close());
+        });
     }
 }
 
+/// How long the media of a call that was handed over carries on: its phones have heard of the new owner by then.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long the end of a call waits for its media figures.
 const COUNTERS_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 

@@ -15,6 +15,7 @@ use tandem_switching::{call, registrar};
 use tandem_transport::rtp::{Engine, RtpConfig};
 use tandem_transport::sip::{SipConfig, SipTransport};
 
+use crate::drain;
 use crate::gate::LeaseGate;
 use crate::held::{self, Held};
 use crate::ids::Ids;
@@ -205,16 +206,19 @@ impl Switch {
         self.shared.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Ends all calls and waits until their CDRs are in the log, at most `wait`; then stops the tree and the sockets.
+    /// Hands the calls over to other nodes, where there are such: what can't be moved in half of `wait` goes there with this
+    /// node's goodbye. Else ends all calls and waits until their CDRs are in the log, at most `wait`. Then stops the tree and
+    /// the sockets.
     pub async fn shutdown(&self, wait: Duration) {
         self.refuse_new_work();
         let until = Instant::now() + wait;
-        for id in self.shared.call_ids() {
+        let go_on_elsewhere = self.calls() > 0 && drain::leave(&self.shared, wait / 2).await;
+        for id in self.shared.call_ids().into_iter().filter(|_| !go_on_elsewhere) {
             if let Some(slot) = self.shared.call(id) {
                 let _ = slot.send(call::Input::HangUp(Cause::NodeShutdown));
             }
         }
-        while self.calls() > 0 && Instant::now() < until {
+        while self.calls() > 0 && !go_on_elsewhere && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.root.stop(None);

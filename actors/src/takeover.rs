@@ -39,7 +39,7 @@ pub(crate) fn take_over(shared: &Arc<Shared>, id: CallId, is_proven: bool) {
     tracing::info!(call = %id, epoch = %call.epoch, is_proven, "this node goes on with the call");
     metrics::counter!("tandem_calls_taken_over_total").increment(1);
     shared.set_adrift(id);
-    shared.start_call(machine, CallPorts { shared: Arc::clone(shared), call: id, epoch, media });
+    shared.start_call(machine, CallPorts::new(Arc::clone(shared), id, epoch, media));
 }
 
 /// Two parties talk. `None` when there are no ports, or it is no such call.

@@ -57,6 +57,8 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(members::remove))
         .routes(routes!(members::promote))
         .routes(routes!(members::lead))
+        .routes(routes!(members::drain))
+        .routes(routes!(members::undrain))
         .routes(routes!(config::export, config::apply))
         .routes(routes!(tenants::list))
         .routes(routes!(tenants::show, tenants::put, tenants::remove))

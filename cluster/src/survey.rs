@@ -73,6 +73,7 @@ impl Node {
         let holds = if view.has_leases() { lease_ms.is_some_and(|ms| ms > 0) } else { pong.is_some() };
         let state = match (holds, votes) {
             (_, false) if pong.is_some() => MemberState::Joining,
+            (true, _) if view.draining.contains_key(&id) => MemberState::Draining,
             (true, _) => MemberState::Up,
             (false, _) => MemberState::Down,
         };

@@ -135,6 +135,8 @@ impl State {
             Command::CreateCallFrom { node_epoch, call, invite } => {
                 self.create_call_from(step, *node_epoch, call, invite)
             }
+            Command::MoveCall { call, epoch, to, change } => self.hand_over(step, *call, *epoch, *to, change),
+            Command::Drain { node, on } => self.drain(step, *node, *on),
             Command::Checkpoint { call, epoch, change } => self.checkpoint(step, *call, *epoch, change),
             Command::EndCall { call, epoch, change } => self.end_call(step, *call, *epoch, change),
             Command::RefuseCall { node_epoch, refused } => self.refuse_call(step, *node_epoch, refused),

@@ -214,6 +214,24 @@ pub enum Command {
         /// The new one.
         to: KeyId,
     },
+    /// The owner hands a call that talks to another node, with its last changes. Refused if that node can't take it.
+    MoveCall {
+        /// Which call.
+        call: CallId,
+        /// Under which ownership.
+        epoch: CallEpoch,
+        /// The new owner.
+        to: NodeId,
+        /// The last changes before it moves, applied first.
+        change: CallChange,
+    },
+    /// A node is to be emptied before maintenance, or takes work again. A new process of the node takes work.
+    Drain {
+        /// Which.
+        node: NodeId,
+        /// Whether it is to be emptied.
+        on: bool,
+    },
     /// [`Command::CreateCall`] with what began the call, so that another node can answer its caller.
     CreateCallFrom {
         /// The owner's epoch.
@@ -248,6 +266,8 @@ impl Command {
             | Command::Salvage { .. }
             | Command::RenewMarked { .. }
             | Command::CreateCallFrom { .. }
+            | Command::MoveCall { .. }
+            | Command::Drain { .. }
             | Command::UseClusterKey { .. } => true,
         }
     }
@@ -256,7 +276,9 @@ impl Command {
     pub fn call(&self) -> Option<CallId> {
         match self {
             Command::CreateCall { call, .. } | Command::CreateCallFrom { call, .. } => Some(call.id),
-            Command::Checkpoint { call, .. } | Command::EndCall { call, .. } => Some(*call),
+            Command::Checkpoint { call, .. }
+            | Command::MoveCall { call, .. }
+            | Command::EndCall { call, .. } => Some(*call),
             Command::RefuseCall { refused, .. } => Some(refused.id),
             Command::Tick
             | Command::StepTime { .. }
@@ -274,6 +296,7 @@ impl Command {
             | Command::Audit { .. }
             | Command::Salvage { .. }
             | Command::RenewMarked { .. }
+            | Command::Drain { .. }
             | Command::UseClusterKey { .. } => None,
         }
     }
@@ -284,7 +307,9 @@ impl Command {
             Command::Salvage { .. } | Command::RenewMarked { .. } | Command::UseClusterKey { .. } => {
                 THIRD_APPLY_VERSION
             }
-            Command::CreateCallFrom { .. } => MOVES_APPLY_VERSION,
+            Command::CreateCallFrom { .. } | Command::MoveCall { .. } | Command::Drain { .. } => {
+                MOVES_APPLY_VERSION
+            }
             Command::Audit { .. } => LEASES_APPLY_VERSION,
             _ if self.is_of_leases() => LEASES_APPLY_VERSION,
             _ => FIRST_APPLY_VERSION,

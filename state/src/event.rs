@@ -85,6 +85,8 @@ pub enum EventKind {
     NodeDown(Box<NodeRecord>, LeaseEnd),
     /// `call.moved`: it goes on at the node that the facts name
     CallMoved(CallFacts, Move),
+    /// `node.draining`, or `node.undrained`
+    NodeDraining(NodeId, bool),
 }
 
 impl EventKind {
@@ -108,6 +110,8 @@ impl EventKind {
             EventKind::LimitHit(_) => "limit.hit",
             EventKind::NodeDown(..) => "node.down",
             EventKind::CallMoved(..) => "call.moved",
+            EventKind::NodeDraining(_, true) => "node.draining",
+            EventKind::NodeDraining(_, false) => "node.undrained",
         }
     }
 }

@@ -33,7 +33,7 @@ impl State {
         self.tables_are_bounded()?;
         self.leases_are_of_nodes_and_not_from_the_future()?;
         self.marks_are_of_nodes_and_not_from_the_future()?;
-        self.invites_are_of_calls()
+        self.invites_are_of_calls_and_drains_of_nodes()
     }
 
     /// 1: whoever changed a row changed what is derived from it.
@@ -180,8 +180,11 @@ impl State {
         Ok(())
     }
 
-    /// 12: what began a call goes with it.
-    fn invites_are_of_calls(&self) -> Checked {
+    /// 12: what began a call goes with it, and who is emptied is a member.
+    fn invites_are_of_calls_and_drains_of_nodes(&self) -> Checked {
+        for id in self.draining.keys() {
+            holds(12, self.nodes.contains_key(id), || format!("draining node {id}"))?;
+        }
         for id in self.invites.keys() {
             holds(12, self.calls.contains_key(id), || format!("INVITE of call {id}"))?;
         }
@@ -205,7 +208,7 @@ mod tests {
         run(&mut state, propose(1, 81, create_call(1)));
         assert_eq!(state.check_invariants(), Ok(()));
         type Break = (u8, fn(&mut State));
-        let breaks: [Break; 14] = [
+        let breaks: [Break; 15] = [
             (1, |s| s.usage.clear()),
             (1, |s| s.held.clear()),
             (2, |s| s.last_tenant = TenantId(0)),
@@ -231,6 +234,9 @@ mod tests {
                 s.marks.insert(NodeId(1), Mark::default());
             }),
             (11, |s| s.cluster_key = Some(KeyId(1))),
+            (12, |s| {
+                s.draining.insert(NodeId(9), ());
+            }),
             (12, |s| drop(s.invites.insert(CallId(9), Invite::from(&b"x"[..])))),
         ];
         for (number, edit) in breaks {

@@ -69,6 +69,8 @@ pub struct State {
     pub cluster_key: Option<KeyId>,
     /// What began each call, where its owner gave it.
     pub invites: OrdMap<CallId, Invite>,
+    /// Nodes that are to be emptied.
+    pub draining: OrdMap<NodeId, ()>,
     /// Derived, not in snapshots: tenant by domain.
     pub by_domain: OrdMap<String, TenantId>,
     /// Derived: tenant by name.
@@ -140,6 +142,7 @@ impl Default for State {
             marks: OrdMap::new(),
             cluster_key: None,
             invites: OrdMap::new(),
+            draining: OrdMap::new(),
             by_domain: OrdMap::new(),
             by_name: OrdMap::new(),
             usage: OrdMap::new(),

@@ -258,6 +258,11 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         4 => (call_id(), epoch(), change()).prop_map(|(call, epoch, change)| Command::EndCall { call, epoch, change }),
         2 => (node_epoch(), refused()).prop_map(|(node_epoch, refused)| Command::RefuseCall { node_epoch, refused }),
+        2 => (call_id(), epoch(), node_id(), change()).prop_map(|(call, epoch, to, mut change)| {
+            change.legs.iter_mut().for_each(|leg| leg.call = call);
+            Command::MoveCall { call, epoch, to, change }
+        }),
+        1 => (node_id(), any::<bool>()).prop_map(|(node, on)| Command::Drain { node, on }),
         1 => text().prop_map(|action| Command::Audit { action }),
         4 => (node_epoch(), 0u64..20, prop_oneof![9 => Just(1_800u64), 1 => any::<u64>()])
             .prop_map(|(node_epoch, attempt, lease_ms)| Command::Renew { node_epoch, attempt, lease_ms }),
@@ -324,6 +329,8 @@ fn aimed(mut command: Command, by: NodeId, incarnation: Incarnation) -> Command 
         | Command::UseClusterKey { .. }
         | Command::ExpireLease { .. }
         | Command::EndLease { .. }
+        | Command::MoveCall { .. }
+        | Command::Drain { .. }
         | Command::Salvage { .. } => {}
     }
     command

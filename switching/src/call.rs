@@ -13,6 +13,7 @@ mod fork;
 mod info;
 mod leg;
 mod media;
+mod moving;
 mod record;
 mod setup;
 mod takeover;
@@ -112,6 +113,11 @@ pub enum Input {
     /// The log ended the call without this node, whose lease had run out, or gave it to another: it is no longer this node's
     /// to speak for.
     Lost,
+    /// Hand the call over to this node.
+    Move {
+        /// Which.
+        to: NodeId,
+    },
     /// The node that held a leg's flow is lost; its phone may be reached by these ways.
     FlowLost {
         /// Whose.
@@ -166,6 +172,13 @@ pub enum Output {
     SetMedia(MediaPlan),
     /// Close the media session, and answer with [`Input::MediaFigures`].
     CloseMedia,
+    /// Close the media session in a moment, and ask for no figures: the call's new owner is telling the phones.
+    LeaveMedia,
+    /// The call's new owner answers these.
+    PassOn {
+        /// Each with its server transaction here, which ends.
+        requests: Vec<(ServerKey, Message, Flow)>,
+    },
     /// Take over the server transaction that this INVITE opened at another node; [`Output::Respond`] answers it.
     Adopt {
         /// As it came.
@@ -190,6 +203,8 @@ pub enum Proposal {
     Answer,
     /// A hold or resume, before its 200.
     Exchange,
+    /// To be another node's.
+    Move,
     /// The end, with its CDRs.
     End,
 }
@@ -265,6 +280,7 @@ pub struct Call {
     /// Legs of a former owner, which the log forgets with the next change.
     gone: Vec<LegId>,
     keeps_invite: bool,
+    frozen: Option<moving::Frozen>,
 }
 
 impl Call {
@@ -332,6 +348,7 @@ impl Call {
             Proposal::Note => {}
             Proposal::Answer => self.answer_recorded(now, outcome),
             Proposal::Exchange => self.exchange_recorded(now),
+            Proposal::Move => self.move_decided(now, outcome),
             Proposal::End => self.end_recorded(now, outcome),
         }
     }
@@ -342,6 +359,7 @@ impl Machine for Call {
     type Output = Output;
 
     fn handle_input(&mut self, now: Now, input: Input) {
+        let Some(input) = self.unless_frozen(input) else { return };
         match input {
             Input::Cancelled => self.cancelled(now),
             Input::Request { leg, key, message, flow } => self.request(now, leg, key, message, flow),
@@ -353,6 +371,7 @@ impl Machine for Call {
             Input::MediaFigures(quality) => self.figures(now, quality),
             Input::HangUp(cause) => self.finish(now, cause),
             Input::Lost => self.lost(),
+            Input::Move { to } => self.hand_over(to),
             Input::FlowLost { leg, ways } => self.flow_lost(now, leg, ways),
             Input::Reachable { leg, way } => self.reachable(now, leg, way),
             #[cfg(feature = "faults")]
@@ -366,6 +385,9 @@ impl Machine for Call {
     }
 
     fn poll_timeout(&self) -> Option<u64> {
+        if let Some(frozen) = &self.frozen {
+            return frozen.again_ms();
+        }
         let phase = match self.phase {
             Phase::Dialling { ringing: Ringing::Since { note_ms }, ring_until_ms } => {
                 let noting = self.create == Creation::Created;
@@ -381,6 +403,9 @@ impl Machine for Call {
     }
 
     fn handle_timeout(&mut self, now: Now) {
+        if self.frozen.is_some() {
+            return self.move_is_due(now);
+        }
         match self.phase {
             Phase::Dialling { ring_until_ms, .. } if now.steady_ms >= ring_until_ms => self.rang_out(now),
             Phase::Dialling { .. } => self.note_ringing(now),

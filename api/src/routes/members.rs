@@ -2,7 +2,8 @@
 
 use axum::extract::Path;
 use tandem_cluster::MemberError;
-use tandem_state::{NodeId, State};
+use tandem_state::command::IdempotencyKey;
+use tandem_state::{Command, NodeId, State};
 
 use super::Shared;
 use crate::answer::Gone;
@@ -34,6 +35,48 @@ pub(crate) async fn lead(
 ) -> Result<Gone, Problem> {
     change(&api, &session, &node, "hand leadership to", async |id| api.cluster.transfer_leader(id).await)
         .await
+}
+
+/// Empties a node before maintenance: it takes no new calls and registrations, and its calls go to other nodes one by one.
+/// `-` is the node that is asked. A restart of the node ends it too.
+#[utoipa::path(post, path = "/v1/cluster/nodes/{node}/drain", tag = "cluster",
+    params(("node" = String, Path, description = "its name or id, or `-`")),
+    responses((status = 204, description = "it is being emptied; `cluster status` counts its calls")))]
+pub(crate) async fn drain(
+    api: Shared,
+    Path(node): Path<String>,
+    Order { session, key }: Order,
+) -> Result<Gone, Problem> {
+    set_draining(&api, session, key, &node, true).await
+}
+
+/// A node that was emptied takes work again.
+#[utoipa::path(post, path = "/v1/cluster/nodes/{node}/undrain", tag = "cluster",
+    params(("node" = String, Path, description = "its name or id, or `-`")),
+    responses((status = 204, description = "it takes work")))]
+pub(crate) async fn undrain(
+    api: Shared,
+    Path(node): Path<String>,
+    Order { session, key }: Order,
+) -> Result<Gone, Problem> {
+    set_draining(&api, session, key, &node, false).await
+}
+
+async fn set_draining(
+    api: &Api,
+    session: Session,
+    key: Option<IdempotencyKey>,
+    node: &str,
+    on: bool,
+) -> Result<Gone, Problem> {
+    session.operator()?;
+    let id = if node == "-" { api.cluster.node_id() } else { named(&session.view, node)? };
+    let action = format!("{} node {node} ({id})", if on { "drain" } else { "undrain" });
+    note(api, &session, None, action).await?;
+    let command = Command::Drain { node: id, on };
+    let committed = api.cluster.propose(session.principal(), key, command).await?;
+    committed.outcome?;
+    Ok(Gone { position: committed.position })
 }
 
 /// Takes a node out for good: its identity never comes back, its calls end, its bindings go. Refused while it runs, and

@@ -103,6 +103,7 @@ impl EventView {
                 self.cause = Some(word(reason));
             }
             EventKind::NodeUp(node) => self.node = Some(node.name.clone()),
+            EventKind::NodeDraining(id, _) => self.node = Some(node_name(state, *id)),
             EventKind::NodeRemoved(id) => self.node = Some(node_name(state, *id)),
             EventKind::TenantChanged(name) | EventKind::TenantRemoved(name) => {
                 self.tenant = Some(name.clone())

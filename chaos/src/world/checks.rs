@@ -48,6 +48,8 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::Unbind { .. } => "Unbind",
         Command::CreateCall { .. } => "CreateCall",
         Command::CreateCallFrom { .. } => "CreateCallFrom",
+        Command::MoveCall { .. } => "MoveCall",
+        Command::Drain { .. } => "Drain",
         Command::Checkpoint { .. } => "Checkpoint",
         Command::EndCall { .. } => "EndCall",
         Command::RefuseCall { .. } => "RefuseCall",

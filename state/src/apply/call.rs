@@ -107,7 +107,7 @@ impl State {
         Ok(Reply::Ended(self.finish_call(step, id, None)))
     }
 
-    fn owned_call(&self, step: &Step<'_>, id: CallId, epoch: CallEpoch) -> Result<&Call, Refusal> {
+    pub(super) fn owned_call(&self, step: &Step<'_>, id: CallId, epoch: CallEpoch) -> Result<&Call, Refusal> {
         let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         if call.epoch != epoch || call.owner != step.origin.node {
             return Err(Refusal::StaleCallEpoch { owner: call.owner, epoch: call.epoch });
@@ -116,7 +116,12 @@ impl State {
     }
 
     /// The call as a change makes it, with the legs to put and to remove. Touches no table.
-    fn checked(&self, call: &Call, change: &CallChange, now: ClusterTime) -> Result<Changed, Refusal> {
+    pub(super) fn checked(
+        &self,
+        call: &Call,
+        change: &CallChange,
+        now: ClusterTime,
+    ) -> Result<Changed, Refusal> {
         check::attempts(&change.attempts)?;
         let mut call = call.clone();
         let mut legs = Vec::new();
@@ -151,7 +156,7 @@ impl State {
         Ok(Changed { call, legs, gone })
     }
 
-    fn put_changed(&mut self, step: &mut Step<'_>, changed: Changed, note: Option<CallNote>) {
+    pub(super) fn put_changed(&mut self, step: &mut Step<'_>, changed: Changed, note: Option<CallNote>) {
         for id in changed.gone {
             self.legs.remove(&id);
         }
@@ -165,8 +170,8 @@ impl State {
     }
 }
 
-struct Changed {
-    call: Call,
+pub(super) struct Changed {
+    pub(super) call: Call,
     legs: Vec<LegRecord>,
     gone: Vec<LegId>,
 }

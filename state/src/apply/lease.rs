@@ -97,6 +97,7 @@ impl State {
             self.lease_ended(step, node, LeaseEnd::Restarted);
         }
         self.leases.insert(node, LeaseRecord::default());
+        self.draining.remove(&node);
     }
 
     /// Leases come into force: every member is given one that nobody counts on, so that those that are dead can be

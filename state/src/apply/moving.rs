@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 
 use super::Step;
 use super::call::facts;
+use crate::bounds::invalid;
 use crate::event::{EventKind, Move};
 use crate::ids::*;
+use crate::outcome::{Outcome, Reply};
 use crate::records::*;
 use crate::tables::State;
 
@@ -43,8 +45,10 @@ impl State {
         if !self.moves_calls() {
             return Successors::new();
         }
-        let may_act =
-            |node: &&NodeRecord| node.id != lost && node.role == Role::Full && !self.is_down(node.id);
+        let may_act = |node: &&NodeRecord| {
+            let serves = node.role == Role::Full && !self.draining.contains_key(&node.id);
+            node.id != lost && serves && !self.is_down(node.id)
+        };
         let mut successors: Successors =
             self.nodes.values().filter(may_act).map(|node| (node.id, 0)).collect();
         for call in self.calls.values() {
@@ -68,6 +72,46 @@ impl State {
             CallPhase::Answered | CallPhase::Held => joined,
             CallPhase::Trying | CallPhase::Ringing => self.invites.contains_key(&call.id),
         }
+    }
+
+    /// Where the calls of a node that is to be emptied may go: to one of its own site, of the fewest calls.
+    pub fn successor(&self, of: NodeId) -> Option<NodeId> {
+        self.least(&self.successors(of), of)
+    }
+
+    pub(super) fn hand_over(
+        &mut self,
+        step: &mut Step<'_>,
+        id: CallId,
+        epoch: CallEpoch,
+        to: NodeId,
+        change: &CallChange,
+    ) -> Outcome {
+        let call = self.owned_call(step, id, epoch)?;
+        if !self.successors(call.owner).contains_key(&to) {
+            return Err(invalid("to", "is not a node that takes calls"));
+        }
+        let changed = self.checked(call, change, step.now)?;
+        if changed.call.phase < CallPhase::Answered || changed.call.bridge.len() != 2 {
+            return Err(invalid("call", "does not talk"));
+        }
+        self.put_changed(step, changed, change.note);
+        self.move_call(step, id, to, true);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn drain(&mut self, step: &mut Step<'_>, node: NodeId, on: bool) -> Outcome {
+        if !self.nodes.contains_key(&node) {
+            return Err(invalid("node", "no such node"));
+        }
+        let was_on = match on {
+            true => self.draining.insert(node, ()).is_some(),
+            false => self.draining.remove(&node).is_some(),
+        };
+        if was_on != on {
+            step.event(None, EventKind::NodeDraining(node, on));
+        }
+        Ok(Reply::Done)
     }
 
     fn move_call(&mut self, step: &mut Step<'_>, id: CallId, to: NodeId, is_proven: bool) {

@@ -56,6 +56,7 @@ impl State {
         self.nodes.remove(&node);
         self.leases.remove(&node);
         self.marks.remove(&node);
+        self.draining.remove(&node);
         self.close_window(node);
         step.event(None, EventKind::NodeRemoved(node));
         Ok(Reply::Done)

@@ -145,7 +145,7 @@ impl Call {
             return;
         }
         self.outputs.clear();
-        self.put(Output::CloseMedia);
+        self.leave_to_successor();
         self.forget_all();
     }
 

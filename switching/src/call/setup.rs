@@ -169,6 +169,7 @@ impl Call {
             outputs: Default::default(),
             gone: Vec::new(),
             keeps_invite: setup.keeps_invite,
+            frozen: None,
         })
     }
 }

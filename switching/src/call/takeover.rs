@@ -133,6 +133,7 @@ impl Call {
             outputs: VecDeque::new(),
             gone: Vec::new(),
             keeps_invite: false,
+            frozen: None,
         };
         let ids: Vec<LegId> = call.leg_ids().collect();
         ids.iter().for_each(|id| call.put(Output::Listen(*id)));

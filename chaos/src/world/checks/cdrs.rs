@@ -45,9 +45,9 @@ fn attempts(history: &History) -> BTreeMap<CallId, BTreeSet<u32>> {
             Command::CreateCall { call, .. } | Command::CreateCallFrom { call, .. } => {
                 add(call.id, &call.change)
             }
-            Command::Checkpoint { call, change, .. } | Command::EndCall { call, change, .. } => {
-                add(*call, change)
-            }
+            Command::Checkpoint { call, change, .. }
+            | Command::MoveCall { call, change, .. }
+            | Command::EndCall { call, change, .. } => add(*call, change),
             Command::RefuseCall { refused, .. } => add(refused.id, &CallChange::default()),
             Command::Tick
             | Command::StepTime { .. }
@@ -65,6 +65,7 @@ fn attempts(history: &History) -> BTreeMap<CallId, BTreeSet<u32>> {
             | Command::EndLease { .. }
             | Command::Salvage { .. }
             | Command::RenewMarked { .. }
+            | Command::Drain { .. }
             | Command::UseClusterKey { .. } => {}
         }
     }

@@ -132,3 +132,62 @@ fn a_call_survives_one_node_after_the_other() {
     let twice = Move { from: NodeId(2), epoch: CallEpoch(3), is_proven: true };
     assert_eq!(moves(&died(&mut state, 2)), [(1, 3, twice)]);
 }
+
+fn hand_over(call: u128, to: u64) -> Command {
+    Command::MoveCall {
+        call: CallId(call),
+        epoch: CallEpoch(1),
+        to: NodeId(to),
+        change: CallChange::default(),
+    }
+}
+
+#[test]
+fn an_owner_hands_a_call_that_talks_to_a_node_that_takes_calls_and_to_no_other() {
+    let mut state = three();
+    talking(&mut state, 1);
+    run(&mut state, propose(1, 190, create_call(4)));
+    let refused =
+        |state: &mut State, seq, command| run(state, propose(1, seq, command)).outcomes.remove(0).is_err();
+    assert!(refused(&mut state, 191, hand_over(1, 1)) && refused(&mut state, 192, hand_over(1, 9)));
+    assert!(refused(&mut state, 193, hand_over(4, 2)), "it rings");
+    run(&mut state, propose(1, 194, Command::Drain { node: NodeId(2), on: true }));
+    assert!(refused(&mut state, 195, hand_over(1, 2)), "it is being emptied");
+    assert!(run(&mut state, propose(2, 190, hand_over(1, 3))).outcomes[0].is_err(), "not its owner");
+    let applied = run(&mut state, propose(1, 196, hand_over(1, 3)));
+    assert_eq!(moves(&applied), [(1, 3, moved(2, true))]);
+}
+
+#[test]
+fn a_node_that_is_emptied_gets_no_calls_until_it_is_a_new_process_or_told_otherwise() {
+    let mut state = three();
+    let drain = |on| Command::Drain { node: NodeId(2), on };
+    let names = |applied: Applied| applied.events.iter().map(|event| event.kind.name()).collect::<Vec<_>>();
+    assert_eq!(names(run(&mut state, propose(1, 190, drain(true)))), ["node.draining"]);
+    assert_eq!(names(run(&mut state, propose(1, 191, drain(true)))), [""; 0]);
+    assert_eq!(state.successor(NodeId(1)), Some(NodeId(3)));
+    assert_eq!(names(run(&mut state, propose(1, 192, drain(false)))), ["node.undrained"]);
+    assert_eq!(state.successor(NodeId(1)), Some(NodeId(2)));
+    run(&mut state, propose(1, 193, drain(true)));
+    let record = NodeRecord { incarnation: Incarnation(2), apply_version: 4, ..node(2) };
+    let mut risen = propose(2, 1, Command::NodeStarted { node: record });
+    risen.origin.incarnation = Incarnation(2);
+    run(&mut state, risen);
+    assert!(state.draining.is_empty());
+}
+
+#[test]
+fn what_began_a_call_is_kept_until_its_end_and_lets_it_ring_on_elsewhere() {
+    let mut state = three();
+    let Command::CreateCall { node_epoch, call } = create_call(4) else { panic!("no CreateCall") };
+    let invite = Invite::from(&b"INVITE"[..]);
+    let long = Invite::from(&[b'x'; bounds::INVITE_MAX + 1][..]);
+    let refused = Command::CreateCallFrom { node_epoch, call: call.clone(), invite: long };
+    assert!(run(&mut state, propose(1, 190, refused)).outcomes[0].is_err());
+    run(&mut state, propose(1, 191, Command::CreateCallFrom { node_epoch, call, invite: invite.clone() }));
+    assert_eq!(state.invites.get(&CallId(4)), Some(&invite));
+    assert_eq!(moves(&died(&mut state, 1)), [(4, 2, moved(2, true))]);
+    let end = Command::EndCall { call: CallId(4), epoch: CallEpoch(2), change: CallChange::default() };
+    run(&mut state, propose(2, 190, end));
+    assert!(state.invites.is_empty());
+}

@@ -88,6 +88,7 @@ impl Bench {
             ["media", "silent"] => self.input(Input::MediaSilent),
             ["media", "figures"] => self.input(Input::MediaFigures(Quality::default())),
             ["lost"] => self.input(Input::Lost),
+            ["move"] => self.input(Input::Move { to: NodeId(2) }),
             ["moved", how] => self.moved(*how == "proven"),
             [name, "is", "back"] => self.is_back(name),
             [name, "loses", "its", "flow"] => self.loses_flow(name),
@@ -243,6 +244,7 @@ impl Bench {
             "note" => Proposal::Note,
             "answer" => Proposal::Answer,
             "exchange" => Proposal::Exchange,
+            "move" => Proposal::Move,
             "end" => Proposal::End,
             other => panic!("no such proposal: {other}"),
         };
@@ -336,6 +338,7 @@ impl Bench {
                 }
                 Output::CloseMedia => self.closing = true,
                 Output::Adopt { invite, .. } => drop(self.keys.insert(ServerKey::of(invite), "101".into())),
+                Output::LeaveMedia | Output::PassOn { .. } => {}
                 Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
             }
             self.outputs.push(output);
@@ -373,6 +376,11 @@ impl Bench {
             Output::SetMedia(plan) => vec![show::plan(plan)],
             Output::CloseMedia => vec!["close media".into()],
             Output::Adopt { .. } => vec!["adopt the INVITE".into()],
+            Output::LeaveMedia => vec!["leave media".into()],
+            Output::PassOn { requests } => requests
+                .iter()
+                .map(|(_, message, _)| format!("pass on {}", message.method().as_str()))
+                .collect(),
             Output::Listen(leg) => vec![format!("listen {leg}")],
             Output::Forget(leg) => vec![format!("forget {leg}")],
         }
@@ -438,7 +446,7 @@ fn keep(record: &mut Option<Record>, command: &Command) {
             *record = Some(Record { call, legs: BTreeMap::new(), invite });
             &new.change
         }
-        Command::Checkpoint { change, .. } => change,
+        Command::Checkpoint { change, .. } | Command::MoveCall { change, .. } => change,
         _ => return,
     };
     let Some(Record { call, legs, .. }) = record else { return };

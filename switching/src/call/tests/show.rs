@@ -70,6 +70,7 @@ pub(super) fn command(command: &Command) -> String {
             format!("CreateCall {} to {}: {}", call.from.number, call.to.number, change(&call.change))
         }
         Command::Checkpoint { change: it, .. } => format!("Checkpoint: {}", change(it)),
+        Command::MoveCall { to, change: it, .. } => format!("MoveCall to node {}: {}", to.0, change(it)),
         Command::EndCall { change: it, .. } => format!("EndCall: {}", change(it)),
         Command::RefuseCall { node_epoch, refused } => {
             let under = if node_epoch.0 == 1 { String::new() } else { format!(" under epoch {node_epoch}") };

@@ -202,7 +202,8 @@ impl Exchange {
                     }
                 }
                 // No call comes from another node here.
-                Output::Adopt { .. } | Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
+                Output::Adopt { .. } | Output::LeaveMedia | Output::PassOn { .. } => {}
+                Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
             }
         }
     }

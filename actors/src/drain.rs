@@ -1,0 +1,58 @@
+//! A node is emptied before maintenance: it takes no new work, and hands its calls over one by one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tandem_state::Command;
+use tandem_switching::call::Input;
+
+use crate::shared::Shared;
+
+/// Between two calls, so that neither the log nor their phones are flooded.
+const BETWEEN: Duration = Duration::from_millis(10);
+/// What could not be moved at once is tried again after this: a call in the middle of an exchange, or one that rings.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The log says whether this node is to be emptied.
+pub(crate) fn follow(shared: &Arc<Shared>, on: bool) {
+    let was_on = shared.draining.swap(on, Ordering::Relaxed);
+    if on && !was_on {
+        tracing::info!(calls = shared.calls_count(), "this node is emptied");
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            while shared.is_draining() && shared.calls_count() > 0 {
+                hand_over(&shared).await;
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+    } else if was_on && !on {
+        tracing::info!("this node takes work again");
+    }
+}
+
+/// Asks each call once to go; where to is decided for each anew, so that they are spread. False when nobody takes any.
+pub(crate) async fn hand_over(shared: &Shared) -> bool {
+    for id in shared.call_ids() {
+        let Some(to) = shared.cluster.view().successor(shared.node) else { return false };
+        if let Some(slot) = shared.call(id) {
+            let _ = slot.send(Input::Move { to });
+        }
+        tokio::time::sleep(BETWEEN).await;
+    }
+    true
+}
+
+/// Before the end of the process: the others hear that this node takes no calls, then its calls go, as far as they can in
+/// this time. False when nobody takes any.
+pub(crate) async fn leave(shared: &Arc<Shared>, wait: Duration) -> bool {
+    let drain = Command::Drain { node: shared.node, on: true };
+    let emptied = async {
+        let _ = tokio::time::timeout(wait / 4, shared.propose(drain)).await;
+        while shared.calls_count() > 0 && hand_over(shared).await {
+            tokio::time::sleep(BETWEEN).await;
+        }
+    };
+    let _ = tokio::time::timeout(wait, emptied).await;
+    shared.cluster.view().successor(shared.node).is_some()
+}
