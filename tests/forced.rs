@@ -73,6 +73,9 @@ fn the_survivor_of_two_lost_nodes_becomes_a_cluster_of_its_own_and_the_lost_ones
         (&serde_json::json!(2), Some("n3")),
         "{status}"
     );
+    let fork = status["fork"].as_str().expect("a fork was drawn").to_owned();
+    let (code, out, error) = demo.cli(3, &["cluster", "status"]);
+    assert!(code == 0 && out.contains(&format!("(generation 2, fork {fork})")), "{out}{error}");
     eventually(LONG, "its registrations are known", || {
         demo.items(3, "/v1/registrations")
             .iter()

@@ -12,6 +12,7 @@ use tandem_state::NodeRecord;
 use tandem_state::tables::NEWEST_APPLY_VERSION;
 
 use crate::clock::{wall_ms, wall_s};
+use crate::identity::Fork;
 use crate::node::{Measured, Node};
 
 /// How bad it is.
@@ -79,6 +80,7 @@ impl Node {
         found.push(cluster_time(self.shared.now().0, wall_ms()));
         found.push(versions(&self.record.version, &answers, view.apply_version));
         found.push(self.lease_finding());
+        found.extend(forks(self.identity.generation, self.identity.fork, &self.other_forks()));
         found.push(certificate(self.secrets.held().certificate.until_s, wall_s()));
         for record in peers.iter().chain([&self.record]) {
             found.push(resolves(&record.name, &record.cluster_address).await);
@@ -127,6 +129,21 @@ fn quorum(stands: bool, leader: Option<&str>, any_one: bool) -> Finding {
             "start the nodes that are down, never on an empty data directory: deploy/runbooks/node-lost.md",
         ),
     }
+}
+
+/// Nothing where no quorum was forced.
+fn forks(generation: u64, own: Fork, others: &[(String, Fork)]) -> Option<Finding> {
+    let (check, here) = ("forks", format!("generation {generation}, fork {own}"));
+    let named: Vec<String> = others.iter().map(|(name, fork)| format!("{name} (fork {fork})")).collect();
+    if others.is_empty() {
+        return (own != Fork::default()).then(|| Finding::ok(check, format!("{here}; no other was met")));
+    }
+    Some(Finding::bad(
+        check,
+        Level::Failure,
+        format!("{here}; {} is another cluster of this generation", named.join(", ")),
+        "two survivors were forced apart, and both act: switch one off for good, deploy/runbooks/quorum-lost.md",
+    ))
 }
 
 fn reach(peer: &NodeRecord, answer: Option<&Measured>) -> Finding {

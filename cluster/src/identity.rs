@@ -4,6 +4,7 @@
 //! ones, so that it can't act under the original's name; the device's number is left out, as it changes with the
 //! order in which disks are found.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -15,17 +16,39 @@ use tandem_state::{ClusterId, Incarnation, NodeId, Role};
 
 use crate::segment::{SegmentError, replace_file, sync_directory};
 
-/// What the identity file holds. It is written once.
+/// Drawn when a quorum is forced out of one survivor: two that are forced apart come to the same generation, and are two
+/// clusters all the same. 0 before that, and where a release that drew none did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Fork(pub(crate) u64);
+
+impl fmt::Display for Fork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A voter that was declared lost when the quorum was forced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lost {
+    pub(crate) node: NodeId,
+    pub(crate) name: String,
+    pub(crate) address: String,
+}
+
+/// What the identity file holds. It is written by `init` or `join`, and anew when the quorum is forced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) cluster: ClusterId,
     pub(crate) generation: u64,
+    pub(crate) fork: Fork,
     pub(crate) node: NodeId,
     pub(crate) role: Role,
     /// Made by `init`: begins the cluster by itself.
     pub(crate) first: bool,
     /// Where members were when this node joined.
     pub(crate) members: Vec<(NodeId, String)>,
+    /// Known to the survivor alone.
+    pub(crate) lost: Vec<Lost>,
 }
 
 /// Which file it is, as the file system tells it.
@@ -42,10 +65,16 @@ struct Written {
     layout: u32,
     cluster_id: String,
     generation: u64,
+    /// Absent, as in older releases, where no quorum was forced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fork: Option<String>,
     node_id: String,
     role: Role,
     first: bool,
     members: Vec<(String, String)>,
+    /// Absent like the fork: id, name, address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<(String, String, String)>,
     /// Of this file; absent where the file system doesn't tell.
     birth: Option<Birth>,
 }
@@ -98,10 +127,12 @@ impl Identity {
             layout: LAYOUT,
             cluster_id: self.cluster.to_string(),
             generation: self.generation,
+            fork: (self.fork != Fork::default()).then(|| self.fork.to_string()),
             node_id: self.node.to_string(),
             role: self.role,
             first: self.first,
             members: self.members.iter().map(|(node, address)| (node.to_string(), address.clone())).collect(),
+            lost: self.lost.iter().map(Lost::written).collect(),
             birth,
         }
     }
@@ -134,11 +165,26 @@ impl Identity {
         Some(Identity {
             cluster: written.cluster_id.parse().ok()?,
             generation: written.generation,
+            fork: match &written.fork {
+                Some(text) => Fork(u64::from_str_radix(text, 16).ok()?),
+                None => Fork::default(),
+            },
             node: written.node_id.parse().ok()?,
             role: written.role,
             first: written.first,
             members: written.members.iter().map(member).collect::<Option<_>>()?,
+            lost: written.lost.iter().map(Lost::of).collect::<Option<_>>()?,
         })
+    }
+}
+
+impl Lost {
+    fn written(&self) -> (String, String, String) {
+        (self.node.to_string(), self.name.clone(), self.address.clone())
+    }
+
+    fn of((node, name, address): &(String, String, String)) -> Option<Lost> {
+        Some(Lost { node: node.parse().ok()?, name: name.clone(), address: address.clone() })
     }
 }
 
@@ -208,11 +254,30 @@ mod tests {
         Identity {
             cluster: ClusterId(5),
             generation: 1,
+            fork: Fork::default(),
             node: NodeId(6),
             role: Role::Witness,
             first: false,
             members: vec![(NodeId(7), "127.0.0.1:7400".into())],
+            lost: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_file_of_a_release_without_forks_reads_and_is_written_as_ever_until_a_quorum_is_forced() {
+        let dir = tempfile::tempdir().unwrap();
+        let older = r#"{"layout":2,"cluster_id":"00000000000000000000000000000005","generation":1,
+            "node_id":"0000000000000006","role":"witness","first":false,
+            "members":[["0000000000000007","127.0.0.1:7400"]],"birth":null}"#;
+        std::fs::write(dir.path().join(FILE), older).unwrap();
+        assert_eq!(Identity::load(dir.path()).unwrap(), identity());
+        let again = serde_json::to_value(identity().written(None)).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(older).unwrap());
+
+        let lost = Lost { node: NodeId(7), name: "n7".into(), address: "127.0.0.1:7400".into() };
+        let forced = Identity { generation: 2, fork: Fork(0xab), lost: vec![lost], ..identity() };
+        forced.store(dir.path()).unwrap();
+        assert_eq!(Identity::load(dir.path()).unwrap(), forced);
     }
 
     #[test]

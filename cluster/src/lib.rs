@@ -26,6 +26,7 @@ mod invitation;
 mod keys;
 mod leader;
 mod lease;
+mod lost;
 mod member;
 mod node;
 mod peer;
@@ -58,7 +59,7 @@ pub use feed::{Feed, FeedClosed, FeedItem};
 pub use invitation::invited_node;
 pub use lease::Lease;
 pub use peer::{PeerError, PeerFuture, PeerHandler};
-pub use rescue::{Other, Remains, RescueError, examine, force_quorum};
+pub use rescue::{Forced, Other, Remains, RescueError, examine, force_quorum};
 pub use salvage::{Salvaged, cdr_of_text, cdr_to_text, salvage};
 pub use setup::{InitError, Initialised, JoinError, Joined, init, join};
 pub use status::{

@@ -22,6 +22,7 @@ use crate::health::Health;
 use crate::identity::Identity;
 use crate::invitation::Invitations;
 use crate::leader::Submission;
+use crate::lost::Forks;
 use crate::peer::PeerHandler;
 use crate::propose::Proposer;
 use crate::quorum::Heard;
@@ -63,6 +64,7 @@ pub(crate) struct Node {
     /// What the voters say of the leader.
     pub(crate) observed: Observed,
     pub(crate) acquaintances: Arc<Acquaintances>,
+    pub(crate) forks: Forks,
     pub(crate) secrets: Arc<Secrets>,
     /// How this process began.
     pub(crate) start: Start,
@@ -233,6 +235,7 @@ impl Node {
         metrics::gauge!("tandem_raft_leader").set(f64::from(u8::from(leads)));
         self.gauge_lease();
         self.health.gauge();
+        metrics::gauge!("tandem_cluster_other_forks").set(self.forks.up().len() as f64);
         metrics::gauge!("tandem_raft_voters").set(metrics.membership_config.voter_ids().count() as f64);
     }
 

@@ -1,7 +1,8 @@
 //! The last resort when a majority of voters is lost for good: an offline rewrite that makes a survivor a cluster of its own.
 //!
 //! Whatever the lost ones acknowledged and this node has not heard of is gone. The generation rises, so that a lost node that
-//! comes back after all meets a higher one and stops; see `deploy/runbooks/quorum-lost.md`.
+//! comes back after all meets a higher one and stops; a fork id is drawn, so that two survivors that are forced apart never
+//! mix ([`crate::lost`]); see `deploy/runbooks/quorum-lost.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,10 +18,11 @@ use tokio::net::TcpStream;
 
 use crate::cluster::StartError;
 use crate::config::Timing;
-use crate::identity::{self, DirectoryLock, Identity};
+use crate::identity::{self, DirectoryLock, Fork, Identity, Lost};
 use crate::raft::log::Log;
 use crate::raft::snapshot::SnapshotFiles;
 use crate::raft::{Entry, LogId, Vote};
+use crate::rpc::handshake::random_number;
 
 /// What a stopped node's data directory holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,15 @@ pub struct Other {
     pub name: String,
     /// Where it listens for nodes.
     pub address: String,
+}
+
+/// What a survivor has become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forced {
+    /// Of the cluster that it is now.
+    pub generation: u64,
+    /// Which one of that generation.
+    pub fork: String,
 }
 
 /// Why a quorum was not forced. Nothing was changed.
@@ -89,9 +100,9 @@ pub async fn examine(data: &Path) -> Result<Remains, RescueError> {
     Ok(remains)
 }
 
-/// Makes a stopped node the only voter of its cluster, under the next generation, which it gives. Every other voter must be
-/// named as lost, and must not answer.
-pub async fn force_quorum(data: &Path, lost: &[String]) -> Result<u64, RescueError> {
+/// Makes a stopped node the only voter of its cluster, under the next generation. Every other voter must be named as lost,
+/// and must not answer.
+pub async fn force_quorum(data: &Path, lost: &[String]) -> Result<Forced, RescueError> {
     if crate::secrets::was_removed(data) {
         return Err(StartError::Removed(data.display().to_string()).into());
     }
@@ -154,12 +165,17 @@ impl Rescue {
         self.state.nodes.get(&id).map_or_else(|| id.to_string(), |record| record.name.clone())
     }
 
-    fn others(&self) -> Vec<Other> {
+    /// All voters but this node: who is lost when the quorum is forced.
+    fn lost(&self) -> Vec<Lost> {
         let ids = self.membership.voter_ids().map(NodeId).filter(|id| *id != self.identity.node);
         let address = |id: NodeId| self.state.nodes.get(&id).map(|record| record.cluster_address.clone());
-        let mut others: Vec<Other> = ids
-            .map(|id| Other { name: self.name_of(id), address: address(id).unwrap_or_default() })
-            .collect();
+        ids.map(|node| Lost { node, name: self.name_of(node), address: address(node).unwrap_or_default() })
+            .collect()
+    }
+
+    fn others(&self) -> Vec<Other> {
+        let named = |lost: Lost| Other { name: lost.name, address: lost.address };
+        let mut others: Vec<Other> = self.lost().into_iter().map(named).collect();
         others.sort_by(|a, b| a.name.cmp(&b.name));
         others
     }
@@ -198,9 +214,14 @@ impl Rescue {
     }
 
     /// The generation first: stopped in between, the node has no quorum, and this can be done again.
-    async fn rewrite(&mut self, data: &Path) -> Result<u64, StartError> {
-        let generation = self.identity.generation + 1;
-        let identity = Identity { generation, members: Vec::new(), ..self.identity.clone() };
+    async fn rewrite(&mut self, data: &Path) -> Result<Forced, StartError> {
+        let identity = Identity {
+            generation: self.identity.generation + 1,
+            fork: drawn(data)?,
+            members: Vec::new(),
+            lost: self.lost(),
+            ..self.identity.clone()
+        };
         identity.store(data)?;
         let me = self.identity.node.0;
         let raft = |e: &dyn std::fmt::Display| StartError::Raft(e.to_string());
@@ -214,6 +235,12 @@ impl Rescue {
             payload: EntryPayload::Membership(alone.map_err(|e| raft(&e))?),
         };
         self.log.blocking_append([entry]).await.map_err(|e| raft(&e))?;
-        Ok(generation)
+        Ok(Forced { generation: identity.generation, fork: identity.fork.to_string() })
     }
+}
+
+/// Never 0: that is the fork of whoever was never forced.
+fn drawn(data: &Path) -> Result<Fork, StartError> {
+    let io = |source| StartError::Io { path: data.display().to_string(), source };
+    Ok(Fork(random_number().map_err(io)?.max(1)))
 }

@@ -14,6 +14,7 @@ use tandem_state::archive::Stream;
 use tandem_state::{ClusterId, NodeId, Proposal, Role};
 
 use crate::clock::wall_ms;
+use crate::identity::Fork;
 use crate::leader::NotLeader;
 use crate::member::MemberAsk;
 use crate::node::Node;
@@ -60,6 +61,10 @@ impl Gate for Node {
         (self.identity.cluster, self.id(), self.start)
     }
 
+    fn fork(&self) -> Fork {
+        self.identity.fork
+    }
+
     fn admit(&self, hello: &Hello) -> Result<Option<Key>, Refused> {
         match hello.purpose {
             Purpose::Join { invitation, .. } => {
@@ -67,15 +72,20 @@ impl Gate for Node {
                 self.invitations.secret(invitation).map(Some)
             }
             Purpose::Lane { .. } if hello.generation != self.identity.generation => {
-                if hello.generation > self.identity.generation {
-                    // A node that was removed says nothing about the cluster; only a voter can have been made one alone.
-                    self.acquaintances.may_join(hello.node)?;
-                    if self.voters().any(|id| id == hello.node) {
-                        self.peers.heard_of(hello.generation);
-                    }
+                // A node that was removed says nothing about the cluster; only a voter can have been made one alone.
+                let counts = self.acquaintances.may_join(hello.node).is_ok()
+                    && self.voters().any(|id| id == hello.node);
+                if counts && hello.generation > self.identity.generation {
+                    self.peers.heard_of(hello.generation);
                 }
                 let (calling, called) = (hello.generation, self.identity.generation);
                 Err(Refused::Generation { calling, called })
+            }
+            // Before all that the log says of the caller: to each of two survivors the other one was removed.
+            Purpose::Lane { .. } if hello.fork != self.identity.fork => {
+                self.forks.met(hello.node, hello.fork);
+                let (generation, calling, called) = (hello.generation, hello.fork, self.identity.fork);
+                Err(Refused::Fork { generation, calling, called })
             }
             Purpose::Lane { .. } => {
                 self.acquaintances.meet(hello.node, hello.start)?;
@@ -93,8 +103,16 @@ impl Gate for Node {
         let (certificate, until_s) = self.certify(hello.node, request).map_err(Refused::NoCertificate)?;
         let role = self.invitations.take(*invitation)?;
         let authority = if role == Role::Full { held.authority } else { held.authority.without_key() };
-        let (generation, members) = (self.identity.generation, self.members_now());
-        Ok(Grant { certificate, until_s, authority, keys: held.keys, generation, role, members })
+        Ok(Grant {
+            certificate,
+            until_s,
+            authority,
+            keys: held.keys,
+            generation: self.identity.generation,
+            role,
+            members: self.members_now(),
+            fork: self.identity.fork,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::clock::wall_s;
 use crate::config::CERTIFICATE;
-use crate::identity::{self, Copies, Identity};
+use crate::identity::{self, Copies, Fork, Identity};
 use crate::invitation::JoinToken;
 use crate::rpc::handshake::{Client, Grant, HandshakeError, Key, Start, random, random_number};
 use crate::secrets::Held;
@@ -109,7 +109,16 @@ pub(crate) fn secrets_of_first(data: &Path, keys: Vec<Key>) -> Result<Identity, 
     let certificate = request.with(certificate, until_s)?;
     let held = Held { keys, authority, certificate };
     held.store(data).map_err(|e| refused(data, e))?;
-    Ok(Identity { cluster, generation: 1, node, role: Role::Full, first: true, members: Vec::new() })
+    Ok(Identity {
+        cluster,
+        generation: 1,
+        fork: Fork::default(),
+        node,
+        role: Role::Full,
+        first: true,
+        members: Vec::new(),
+        lost: Vec::new(),
+    })
 }
 
 /// Writes the identity: from now on the directory holds a node.
@@ -130,10 +139,19 @@ pub async fn join(data: &Path, token: &str) -> Result<Joined, JoinError> {
     let certificate = request.with(grant.certificate, grant.until_s).map_err(InitError::from)?;
     let held = Held { keys: grant.keys, authority: grant.authority, certificate };
     held.store(data).map_err(|e| refused(data, e))?;
-    let (cluster, role, generation, members) = (token.cluster, grant.role, grant.generation, grant.members);
-    let identity = Identity { cluster, generation, node, role, first: false, members };
+    let identity = Identity {
+        cluster: token.cluster,
+        generation: grant.generation,
+        fork: grant.fork,
+        node,
+        role: grant.role,
+        first: false,
+        members: grant.members,
+        lost: Vec::new(),
+    };
     let copies = identity.store(data).map_err(|e| refused(data, e))?;
-    Ok(Joined { cluster_id: cluster, node_id: node, role, tells_copies: copies == Copies::Told })
+    let tells_copies = copies == Copies::Told;
+    Ok(Joined { cluster_id: identity.cluster, node_id: node, role: identity.role, tells_copies })
 }
 
 /// Asks at the token's addresses until one answers, even with a refusal.
@@ -155,6 +173,7 @@ async fn ask(address: &str, token: &JoinToken, node: NodeId, request: &Request) 
     let introduction = Client {
         cluster: token.cluster,
         generation: 0,
+        fork: Fork::default(),
         node,
         start: Start::default(),
         address: String::new(),

@@ -13,6 +13,8 @@ pub struct Status {
     pub cluster_id: ClusterId,
     /// Raised by `force-quorum`.
     pub generation: u64,
+    /// Which cluster of that generation, where one was forced.
+    pub fork: Option<String>,
     /// The leader's name, if one is known to a quorum.
     pub leader: Option<String>,
     /// Whether a quorum of voters answers.

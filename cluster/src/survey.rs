@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tandem_state::{Command, NodeId, Principal, Role, State};
 
 use crate::cluster::HashError;
-use crate::identity::to_hex;
+use crate::identity::{Fork, to_hex};
 use crate::node::Node;
 use crate::rpc::Method;
 use crate::service::Pong;
@@ -52,6 +52,7 @@ impl Node {
         Status {
             cluster_id: self.identity.cluster,
             generation: self.identity.generation,
+            fork: (self.identity.fork != Fork::default()).then(|| self.identity.fork.to_string()),
             leader: leader.map(|id| self.name_of(&view, id)),
             quorum: leader.is_some() && up > voters.len() / 2,
             survives,

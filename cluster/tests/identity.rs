@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use tandem_cluster::{Cluster, JoinError, PeerError, RotateError, StartError};
+use tandem_cluster::{Cluster, JoinError, Level, PeerError, RotateError, StartError};
 use tandem_state::{Principal, Role};
 use tokio::net::TcpSocket;
 use world::{World, tenant};
@@ -139,6 +139,65 @@ async fn a_node_comes_back_and_a_new_one_joins_under_a_flood_of_strangers() {
     let (_dir, joined) = world.start_another("n4").await;
     assert!(joined.announced(Duration::from_secs(20)).await);
     drop(strangers);
+    joined.shutdown().await;
+    world.stop().await;
+}
+
+/// What a node's checkup says of forks.
+async fn forks(node: &Cluster) -> Option<(Level, String)> {
+    let found = node.checkup().await.into_iter().find(|finding| finding.check == "forks")?;
+    Some((found.level, found.what))
+}
+
+async fn until_it_sees_another_fork(node: &Cluster, name: &str) {
+    for _ in 0..400 {
+        if let Some((Level::Failure, what)) = forks(node).await {
+            return assert!(what.contains(&format!("{name} (fork ")), "{what}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not seen: {:?}", forks(node).await);
+}
+
+/// Two survivors are forced, one after the other and apart: two clusters of one name and generation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn survivors_that_were_forced_apart_never_mix_and_both_say_so() {
+    let mut world = World::three().await;
+    world.propose(0, tenant("before")).await.outcome.unwrap();
+    world.settle().await;
+    assert_eq!(forks(world.node(1)).await, None);
+    for at in 0..3 {
+        world.kill(at).await;
+    }
+    let names = |names: [&str; 2]| names.map(str::to_owned);
+    let one = tandem_cluster::force_quorum(&world.data(1), &names(["n1", "n3"])).await.unwrap();
+    let other = tandem_cluster::force_quorum(&world.data(2), &names(["n1", "n2"])).await.unwrap();
+    assert_eq!((one.generation, other.generation), (2, 2));
+    assert_ne!(one.fork, other.fork);
+
+    world.restart(1).await;
+    let (level, what) = forks(world.node(1)).await.unwrap();
+    assert_eq!(level, Level::Ok, "{what}");
+    world.restart(2).await;
+    until_it_sees_another_fork(world.node(1), "n3").await;
+    until_it_sees_another_fork(world.node(2), "n2").await;
+    for (at, forced, name) in [(1, &one, "left"), (2, &other, "right")] {
+        let status = world.node(at).status().await;
+        assert_eq!((status.generation, status.fork.as_deref()), (2, Some(&*forced.fork)));
+        assert_eq!((status.nodes.len(), status.quorum), (1, true), "{status:#?}");
+        world.propose(at, tenant(name)).await.outcome.unwrap();
+    }
+    assert!(world.node(1).view().tenant_by_name("right").is_none());
+    assert!(world.node(2).view().tenant_by_name("left").is_none());
+
+    // The one that was given up hears of it from whichever it meets, and ends; who joins one is of its fork.
+    let lost = world.start_at(0, &world.data(0)).await.unwrap();
+    let why = tokio::time::timeout(Duration::from_secs(20), lost.failed()).await.unwrap();
+    assert!(why.contains("generation 2 of this cluster was forced without this node"), "{why}");
+    lost.shutdown().await;
+    let (_dir, joined) = world.start_another_at(2, "n4").await;
+    assert!(joined.announced(Duration::from_secs(20)).await);
+    assert_eq!(joined.status().await.fork.as_deref(), Some(&*other.fork));
     joined.shutdown().await;
     world.stop().await;
 }

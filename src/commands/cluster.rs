@@ -193,9 +193,10 @@ fn described(status: &StatusView) -> String {
     let sites: Vec<String> =
         survives.site.iter().map(|(site, survives)| format!("site {site}: {}", yes(*survives))).collect();
     let head = format!(
-        "cluster   {} (generation {})\nquorum    {}\nleader    {}\nsurvives  any one node: {}; {}\n\n",
+        "cluster   {} (generation {}{})\nquorum    {}\nleader    {}\nsurvives  any one node: {}; {}\n\n",
         status.cluster_id,
         status.generation,
+        status.fork.as_ref().map_or_else(String::new, |fork| format!(", fork {fork}")),
         if status.quorum { "yes".to_owned() } else { bold("NO") },
         status.leader.as_deref().unwrap_or("none"),
         yes(survives.any_one_node),

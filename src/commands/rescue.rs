@@ -24,8 +24,9 @@ pub(super) async fn force_quorum(config: &Path, lost: &[String]) -> anyhow::Resu
             "read the lines above once more",
         ));
     }
-    let generation = tandem_cluster::force_quorum(&config.data, lost).await.map_err(explained)?;
-    print(&format!("{} is the only voter of generation {generation}\n", remains.name))?;
+    let forced = tandem_cluster::force_quorum(&config.data, lost).await.map_err(explained)?;
+    let (name, generation, fork) = (&remains.name, forced.generation, forced.fork);
+    print(&format!("{name} is the only voter of generation {generation}, fork {fork}\n"))?;
     progress(&format!(
         "next: tandem node run --config {}; then `tandem cluster invite` for two new nodes with empty data directories.\n\
          The directories of the lost nodes, if they turn up: never start them; `tandem salvage DIR` brings over what they have.",

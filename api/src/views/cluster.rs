@@ -23,6 +23,9 @@ pub struct StatusView {
     pub cluster_id: String,
     /// Raised by `force-quorum`.
     pub generation: u64,
+    /// Drawn by `force-quorum`: which cluster of that generation.
+    #[serde(default)]
+    pub fork: Option<String>,
     /// The leader's name, if a quorum knows one.
     pub leader: Option<String>,
     /// Whether a quorum of voters answers.
@@ -194,6 +197,7 @@ impl From<Status> for StatusView {
         StatusView {
             cluster_id: status.cluster_id.to_string(),
             generation: status.generation,
+            fork: status.fork,
             leader: status.leader,
             quorum: status.quorum,
             survives: SurvivesView { any_one_node: status.survives.any_one_node, site: status.survives.site },

@@ -23,6 +23,7 @@ use crate::health::Health;
 use crate::identity::{self, DirectoryLock, Identity, IdentityError, raise_incarnation};
 use crate::invitation::Invitations;
 use crate::lease::{self, LANE_MAX, Lanes};
+use crate::lost::{self, Forks};
 use crate::node::{Node, PeerFetch, follow_addresses};
 use crate::propose::Proposer;
 use crate::quorum::Heard;
@@ -132,6 +133,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
         heard: Heard::never(),
         observed: Observed::default(),
         acquaintances,
+        forks: Forks::default(),
         secrets: Arc::clone(&secrets),
         start,
         log: stores.log.clone(),
@@ -159,6 +161,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     spawn_until(until(), member::tend(Arc::clone(&node)));
     spawn_until(until(), renewal::tend(Arc::clone(&node)));
     spawn_until(until(), keys::tend(Arc::clone(&node)));
+    spawn_until(until(), lost::look(Arc::clone(&node)));
     tracing::info!(node = %node.id(), incarnation = incarnation.0, %address, "node started");
     Ok(Running {
         node,
@@ -267,6 +270,7 @@ fn introduction(identity: &Identity, start: Start, record: &NodeRecord) -> Clien
     Client {
         cluster: identity.cluster,
         generation: identity.generation,
+        fork: identity.fork,
         node: identity.node,
         start,
         address: record.cluster_address.clone(),

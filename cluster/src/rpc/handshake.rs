@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use tandem_state::{ClusterId, Incarnation, NodeId, Role};
 
-use super::wire::{decode_plain, read_bytes, read_plain, write_plain};
+use super::wire::{decode_grown, read_bytes, read_grown, read_plain, write_plain};
 use super::{Lane, Link};
+use crate::identity::Fork;
 use crate::tls::{Authority, Presented};
 
 /// This release's protocol; each release speaks its own and the one before.
@@ -60,6 +61,8 @@ pub(crate) struct Hello {
     /// Where the client's own port is.
     pub(crate) address: String,
     pub(crate) purpose: Purpose,
+    /// Not said by older releases.
+    pub(crate) fork: Fork,
 }
 
 /// What the client wants.
@@ -74,7 +77,14 @@ pub(crate) enum Purpose {
 /// The server's first message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Welcome {
-    Accepted { version: u16, node: NodeId, start: Start, nonce: [u8; 32] },
+    /// The fork is not said by older releases.
+    Accepted {
+        version: u16,
+        node: NodeId,
+        start: Start,
+        nonce: [u8; 32],
+        fork: Fork,
+    },
     Refused(Refused),
 }
 
@@ -100,6 +110,8 @@ pub(crate) struct Grant {
     pub(crate) role: Role,
     /// Members and their addresses.
     pub(crate) members: Vec<(NodeId, String)>,
+    /// Not said by older releases.
+    pub(crate) fork: Fork,
 }
 
 /// Why a node does not talk to another; worded for both sides.
@@ -142,6 +154,11 @@ pub(crate) enum Refused {
     Secret,
     #[error("no certificate could be issued: {0}")]
     NoCertificate(String),
+    #[error(
+        "both are of generation {generation} of the cluster, but of two survivors that were forced apart (the caller of fork \
+         {calling}, the called node of fork {called}): one of the two clusters must go, see deploy/runbooks/quorum-lost.md"
+    )]
+    Fork { generation: u64, calling: Fork, called: Fork },
 }
 
 impl Refused {
@@ -160,7 +177,8 @@ impl Refused {
             | Refused::InvitationUsed
             | Refused::InvitationExpired
             | Refused::Secret
-            | Refused::NoCertificate(_) => false,
+            | Refused::NoCertificate(_)
+            | Refused::Fork { .. } => false,
         }
     }
 }
@@ -180,6 +198,8 @@ pub(crate) enum HandshakeError {
 pub(crate) trait Gate: Send + Sync {
     /// This node.
     fn me(&self) -> (ClusterId, NodeId, Start);
+    /// Its cluster's fork.
+    fn fork(&self) -> Fork;
     /// Looks at a hello; that of a lane has the certificate that goes with it. For a joining node: the secret that it
     /// must prove.
     fn admit(&self, hello: &Hello) -> Result<Option<Key>, Refused>;
@@ -191,9 +211,18 @@ pub(crate) trait Gate: Send + Sync {
 pub(crate) struct Client {
     pub(crate) cluster: ClusterId,
     pub(crate) generation: u64,
+    pub(crate) fork: Fork,
     pub(crate) node: NodeId,
     pub(crate) start: Start,
     pub(crate) address: String,
+}
+
+/// What a server that accepts says.
+struct Called {
+    node: NodeId,
+    start: Start,
+    nonce: [u8; 32],
+    fork: Fork,
 }
 
 impl Client {
@@ -205,6 +234,7 @@ impl Client {
             start: self.start,
             address: self.address.clone(),
             purpose,
+            fork: self.fork,
         }
     }
 
@@ -215,11 +245,16 @@ impl Client {
         lane: Lane,
         target: NodeId,
     ) -> Result<Start, HandshakeError> {
-        let (_, called, start, _) = self.say(link, Purpose::Lane { lane, target }).await?;
-        if called != target {
-            return Err(HandshakeError::Refusing(Refused::Node { wanted: target, called }));
+        let (_, called) = self.say(link, Purpose::Lane { lane, target }).await?;
+        if called.node != target {
+            return Err(HandshakeError::Refusing(Refused::Node { wanted: target, called: called.node }));
         }
-        Ok(start)
+        // An older release does not look itself.
+        if called.fork != self.fork {
+            let (generation, calling, called) = (self.generation, self.fork, called.fork);
+            return Err(HandshakeError::Refusing(Refused::Fork { generation, calling, called }));
+        }
+        Ok(called.start)
     }
 
     /// Joins by an invitation.
@@ -229,26 +264,22 @@ impl Client {
         (invitation, secret): (u64, &Key),
         request: Vec<u8>,
     ) -> Result<Grant, HandshakeError> {
-        let (hello, _, _, nonce) = self.say(link, Purpose::Join { invitation, request }).await?;
-        write_plain(link, &Proof(mac(secret, &hello, &nonce).finalize().into_bytes().into())).await?;
-        match read_plain::<Verdict>(link).await? {
+        let (hello, called) = self.say(link, Purpose::Join { invitation, request }).await?;
+        write_plain(link, &Proof(mac(secret, &hello, &called.nonce).finalize().into_bytes().into())).await?;
+        match read_grown::<Verdict>(link).await? {
             Verdict::Granted(grant) => Ok(*grant),
             Verdict::Refused(why) => Err(HandshakeError::Refused(why)),
         }
     }
 
-    async fn say(
-        &self,
-        link: &mut dyn Link,
-        purpose: Purpose,
-    ) -> Result<(Vec<u8>, NodeId, Start, [u8; 32]), HandshakeError> {
+    async fn say(&self, link: &mut dyn Link, purpose: Purpose) -> Result<(Vec<u8>, Called), HandshakeError> {
         let hello = self.hello(purpose);
         write_plain(link, &Opening::OURS).await?;
         write_plain(link, &hello).await?;
-        match read_plain::<Welcome>(link).await? {
-            Welcome::Accepted { node, start, nonce, .. } => {
+        match read_grown::<Welcome>(link).await? {
+            Welcome::Accepted { node, start, nonce, fork, .. } => {
                 let hello = postcard::to_stdvec(&hello).map_err(io::Error::other)?;
-                Ok((hello, node, start, nonce))
+                Ok((hello, Called { node, start, nonce, fork }))
             }
             Welcome::Refused(why) => Err(HandshakeError::Refused(why)),
         }
@@ -267,14 +298,14 @@ pub(crate) async fn receive(
         Ok(version) => version,
         Err(why) => return refuse(link, &Welcome::Refused(why.clone()), why).await,
     };
-    let hello: Hello = decode_plain(&hello_bytes)?;
+    let hello: Hello = decode_grown(&hello_bytes)?;
     let secret = match look(&hello, presented, gate) {
         Ok(secret) => secret,
         Err(why) => return refuse(link, &Welcome::Refused(why.clone()), why).await,
     };
     let (_, node, start) = gate.me();
     let nonce = random()?;
-    write_plain(link, &Welcome::Accepted { version, node, start, nonce }).await?;
+    write_plain(link, &Welcome::Accepted { version, node, start, nonce, fork: gate.fork() }).await?;
     let Some(secret) = secret else { return Ok(hello) };
     let Proof(proof) = read_plain(link).await?;
     let proved = mac(&secret, &hello_bytes, &nonce).verify_slice(&proof).map_err(|_| Refused::Secret);

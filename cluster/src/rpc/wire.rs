@@ -142,6 +142,19 @@ pub(crate) fn decode_plain<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> io::
     postcard::from_bytes(bytes).map_err(|_| invalid("this is not a node's handshake"))
 }
 
+/// What bytes say in which an older release leaves out the last field, a number: it reads as 0. (The other way round,
+/// an older release does not look at what follows the fields that it knows.)
+pub(crate) fn decode_grown<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    decode_plain(&[bytes, &[0]].concat())
+}
+
+/// Reads one such message.
+pub(crate) async fn read_grown<T: serde::de::DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin + ?Sized),
+) -> io::Result<T> {
+    decode_grown(&read_bytes(from).await?)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

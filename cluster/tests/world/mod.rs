@@ -126,8 +126,13 @@ impl World {
 
     /// One more node, by a name of its own choice.
     pub(crate) async fn start_another(&self, name: &str) -> (TempDir, Cluster) {
+        self.start_another_at(0, name).await
+    }
+
+    /// The same, invited by a node.
+    pub(crate) async fn start_another_at(&self, at: usize, name: &str) -> (TempDir, Cluster) {
         let dir = tempfile::tempdir().unwrap();
-        let token = self.node(0).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
+        let token = self.node(at).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
         tandem_cluster::join(&dir.path().join("data"), &token).await.unwrap();
         let listen = ([127, 0, 0, 1], 0).into();
         let config =

@@ -12,12 +12,13 @@ const THERE: Start = Start { incarnation: Incarnation(4), process: 8, term: 5, p
 
 struct Door {
     cluster: ClusterId,
+    fork: Fork,
     authority: Authority,
 }
 
 impl Door {
     fn new() -> Door {
-        Door { cluster: CLUSTER, authority: Authority::make(CLUSTER).unwrap() }
+        Door { cluster: CLUSTER, fork: Fork::default(), authority: Authority::make(CLUSTER).unwrap() }
     }
 
     fn certificate(&self, node: u64) -> Presented {
@@ -32,8 +33,13 @@ impl Gate for Door {
         (self.cluster, NodeId(1), THERE)
     }
 
+    fn fork(&self) -> Fork {
+        self.fork
+    }
+
     fn admit(&self, hello: &Hello) -> Result<Option<Key>, Refused> {
         match hello.purpose {
+            Purpose::Lane { .. } if hello.fork != self.fork => Err(forked(hello.fork, self.fork)),
             Purpose::Lane { .. } => Ok(None),
             Purpose::Join { .. } => Ok(Some(SECRET)),
         }
@@ -48,12 +54,24 @@ impl Gate for Door {
             generation: 1,
             role: Role::Full,
             members: Vec::new(),
+            fork: self.fork,
         })
     }
 }
 
 fn client() -> Client {
-    Client { cluster: CLUSTER, generation: 1, node: NodeId(2), start: HERE, address: "127.0.0.1:1".into() }
+    Client {
+        cluster: CLUSTER,
+        generation: 1,
+        fork: Fork::default(),
+        node: NodeId(2),
+        start: HERE,
+        address: "127.0.0.1:1".into(),
+    }
+}
+
+fn forked(calling: Fork, called: Fork) -> Refused {
+    Refused::Fork { generation: 1, calling, called }
 }
 
 type Met<T> = (Result<T, String>, Result<Hello, String>);
@@ -105,6 +123,75 @@ async fn another_cluster_is_named_on_both_sides() {
     let other = Client { cluster: ClusterId(8), ..client() };
     let wanted = told(Refused::Cluster { calling: ClusterId(8), called: CLUSTER });
     assert_eq!(both(meet_as(other, 1, door.certificate(2), &door).await), wanted);
+}
+
+#[tokio::test]
+async fn another_fork_is_named_on_both_sides() {
+    let door = Door { fork: Fork(8), ..Door::new() };
+    let other = Client { fork: Fork(9), ..client() };
+    let wanted = told(forked(Fork(9), Fork(8)));
+    assert_eq!(both(meet_as(other, 1, door.certificate(2), &door).await), wanted);
+    assert!(wanted[0].contains("deploy/runbooks/quorum-lost.md"), "{wanted:?}");
+    let same = Client { fork: Fork(8), ..client() };
+    assert_eq!(meet_as(same, 1, door.certificate(2), &door).await.0, Ok(THERE));
+}
+
+/// What a release without forks says.
+#[derive(Serialize, Deserialize)]
+struct OlderHello {
+    cluster: ClusterId,
+    generation: u64,
+    node: NodeId,
+    start: Start,
+    address: String,
+    purpose: Purpose,
+}
+
+#[derive(Serialize, Deserialize)]
+enum OlderWelcome {
+    Accepted { version: u16, node: NodeId, start: Start, nonce: [u8; 32] },
+}
+
+#[tokio::test]
+async fn an_older_release_without_forks_is_of_none_and_understands_this_one() {
+    let hello =
+        Client { fork: Fork(u64::MAX), ..client() }.hello(Purpose::Join { invitation: 1, request: vec![3] });
+    let older: OlderHello = postcard::from_bytes(&postcard::to_stdvec(&hello).unwrap()).unwrap();
+    let again: Hello = decode_grown(&postcard::to_stdvec(&older).unwrap()).unwrap();
+    assert_eq!(again, Hello { fork: Fork::default(), ..hello });
+    assert_eq!(decode_grown::<Hello>(&postcard::to_stdvec(&again).unwrap()).unwrap(), again);
+
+    let (door, presented) = (Door { fork: Fork(8), ..Door::new() }, Presented::nothing());
+    let (mut here, mut there) = tokio::io::duplex(4096);
+    let ask = async move {
+        write_plain(&mut here, &Opening::OURS).await.unwrap();
+        write_plain(&mut here, &older).await.unwrap();
+        read_plain::<OlderWelcome>(&mut here).await.unwrap()
+    };
+    let (answer, _) = tokio::join!(ask, receive(&mut there, &presented, &door));
+    let OlderWelcome::Accepted { version, node, start, nonce } = answer;
+    assert_eq!((version, node, start), (VERSION, NodeId(1), THERE));
+
+    let welcome = postcard::to_stdvec(&OlderWelcome::Accepted { version, node, start, nonce }).unwrap();
+    let fork = Fork::default();
+    let wanted = Welcome::Accepted { version, node, start, nonce, fork };
+    assert_eq!(decode_grown::<Welcome>(&welcome).unwrap(), wanted);
+}
+
+/// An older release that is called does not compare forks: the caller does.
+#[tokio::test]
+async fn a_forced_survivor_takes_no_node_of_an_older_release_for_one_of_its_own() {
+    let (mut here, mut there) = tokio::io::duplex(4096);
+    let caller = Client { fork: Fork(9), ..client() };
+    let answer = async {
+        let _ = (read_bytes(&mut there).await.unwrap(), read_bytes(&mut there).await.unwrap());
+        let nonce = [0; 32];
+        let welcome = OlderWelcome::Accepted { version: VERSION, node: NodeId(1), start: THERE, nonce };
+        write_plain(&mut there, &welcome).await.unwrap();
+    };
+    let (opened, ()) = tokio::join!(caller.open(&mut here, Lane::Raft, NodeId(1)), answer);
+    let wanted = told(forked(Fork(9), Fork::default()))[1].clone();
+    assert_eq!(opened.unwrap_err().to_string(), wanted);
 }
 
 #[tokio::test]

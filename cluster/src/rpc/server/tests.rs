@@ -7,6 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
 
 use super::*;
+use crate::identity::Fork;
 use crate::rpc::Lane;
 use crate::rpc::hall::STRANGERS_MAX;
 use crate::rpc::handshake::{Client, Grant, Key, Refused, Start};
@@ -24,6 +25,10 @@ struct Echo;
 impl Gate for Echo {
     fn me(&self) -> (ClusterId, NodeId, Start) {
         (CLUSTER, HERE, Start::default())
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::default()
     }
 
     fn admit(&self, _: &Hello) -> Result<Option<Key>, Refused> {
@@ -91,8 +96,8 @@ async fn met_member(secrets: &Secrets, to: SocketAddr) -> Result<Box<dyn Link>, 
     let stream = connect(MEMBERS_HOST, to).await;
     let mut link = secrets.ends().connect(stream, CLUSTER, HERE).await?;
     let start = Start { incarnation: Incarnation(1), ..Start::default() };
-    let (cluster, address) = (CLUSTER, String::new());
-    let client = Client { cluster, generation: 1, node: MEMBER, start, address };
+    let (cluster, fork, address) = (CLUSTER, Fork::default(), String::new());
+    let client = Client { cluster, generation: 1, fork, node: MEMBER, start, address };
     client.open(&mut link, Lane::Application, HERE).await?;
     Ok(link)
 }
