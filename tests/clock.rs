@@ -5,22 +5,11 @@ mod support;
 
 use std::time::Duration;
 
-use serde_json::Value;
-use support::demo::{Account, Demo};
+use support::demo::{Account, Demo, clock_off};
 use support::eventually;
 use support::phone::Phone;
 
 const LONG: Duration = Duration::from_secs(30);
-
-/// A finding of the doctor, as its level and text.
-fn found(demo: &Demo, asked: u8, node: &str, check: &str) -> Option<(String, String)> {
-    // It fails when something is amiss, and prints what it found all the same.
-    let (_, out, _) = demo.cli(asked, &["doctor", "-o", "json"]);
-    let checkups: Value = serde_json::from_str(&out).ok()?;
-    let of_node = checkups.as_array()?.iter().find(|one| one["node"] == node)?;
-    let finding = of_node["findings"].as_array()?.iter().find(|one| one["check"] == check)?;
-    Some((finding["level"].as_str()?.to_owned(), finding["what"].as_str()?.to_owned()))
-}
 
 fn is_registered(demo: &Demo, node: u8, account: &Account) -> bool {
     demo.items(node, "/v1/registrations").iter().any(|one| one["number"] == account.number.as_str())
@@ -36,9 +25,9 @@ fn after_a_stop_of_two_hours_time_has_gone_on_and_what_was_due_is_over() {
     demo.stop();
     drop(demo);
     // The machines' other clocks have not moved, so the nodes have only the wall clocks to tell how long it was.
-    let demo = Demo::start_at(53, dir, Some("+2h"));
+    let demo = Demo::start_as(53, dir, &clock_off("+2h"));
     eventually(LONG, "cluster time is that of the clocks", || {
-        let (level, what) = found(&demo, 2, "n2", "cluster time")?;
+        let (level, what) = demo.finding(2, 2, "cluster time")?;
         (level == "ok").then_some(what)
     });
     eventually(LONG, "the registration of two hours ago is over", || {
@@ -56,16 +45,16 @@ fn one_node_with_a_wrong_clock_bends_nothing_and_does_not_lead() {
     let process = demo.pid(2);
     demo.kill(2);
     demo.await_end(process);
-    demo.restart_at(2, Some("+2h"));
+    demo.restart_as(2, &clock_off("+2h"));
     eventually(LONG, "the doctor sees whose clock is wrong", || {
-        let (level, what) = found(&demo, 1, "n1", "clock")?;
+        let (level, what) = demo.finding(1, 1, "clock")?;
         (level == "failure" && what.contains("off n2's clock")).then_some(())
     });
     // Asked to lead, it finds its own clock off, and hands leadership on.
     let (code, _, error) = demo.cli(1, &["cluster", "transfer-leader", "n2"]);
     assert_eq!(code, 0, "{error}");
     eventually(LONG, "n2 does not lead any more", || demo.leader(1).filter(|leader| *leader != 2));
-    let (level, what) = found(&demo, 1, "n1", "cluster time").expect("a finding");
+    let (level, what) = demo.finding(1, 1, "cluster time").expect("a finding");
     assert_eq!(level, "ok", "{what}");
     assert!(is_registered(&demo, 1, &account), "two hours did not pass");
 }

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tandem_state::NodeRecord;
-use tandem_state::tables::NEWEST_APPLY_VERSION;
 
 use crate::clock::{wall_ms, wall_s};
 use crate::identity::Fork;
 use crate::node::{Measured, Node};
+use crate::rules;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -200,11 +200,11 @@ fn versions(own: &str, answers: &[(&NodeRecord, Option<Measured>)], in_force: u1
         .filter(|(_, version)| *version != own)
         .map(|(name, version)| format!("{name} runs {version}"))
         .collect();
-    if odd.is_empty() && in_force == NEWEST_APPLY_VERSION {
+    if odd.is_empty() && in_force == rules::newest() {
         return Finding::ok("versions", format!("all run {own}, rules {in_force} are in force"));
     }
     let what = match odd.is_empty() {
-        true => format!("rules {in_force} are in force, this release has {NEWEST_APPLY_VERSION}"),
+        true => format!("rules {in_force} are in force, this release has {}", rules::newest()),
         false => format!("this node runs {own}, {}", odd.join(", ")),
     };
     Finding::bad(

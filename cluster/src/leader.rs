@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
-use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Batch, ClusterTime, Command, NodeId, Principal, Proposal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +20,7 @@ use crate::lease::Lanes;
 use crate::node::Node;
 use crate::preference::Reign;
 use crate::raft::{LogBatch, Types};
+use crate::rules;
 
 /// Proposals from one node, waiting to be put into an entry.
 pub(crate) struct Submission {
@@ -250,7 +250,7 @@ fn raise_rules(node: &Arc<Node>, raised: &mut Option<Instant>) {
     let membership = node.shared.membership.load();
     let of_member = |id: u64| view.nodes.get(&NodeId(id)).map_or(0, |record| record.apply_version);
     let lowest = membership.membership().nodes().map(|(id, _)| of_member(*id)).min().unwrap_or(0);
-    let to = lowest.min(NEWEST_APPLY_VERSION);
+    let to = lowest.min(rules::newest());
     if to <= view.apply_version || raised.is_some_and(|at| at.elapsed() < RAISE_PAUSE) {
         return;
     }

@@ -38,6 +38,7 @@ mod raft;
 mod renewal;
 mod rescue;
 mod rpc;
+mod rules;
 mod salvage;
 mod secrets;
 mod segment;

@@ -87,14 +87,24 @@ pub fn tandem() -> PathBuf {
     std::env::var_os("TANDEM_BIN").map(PathBuf::from).or(built).expect("TANDEM_BIN, or run by cargo test")
 }
 
-/// The program, with its wall clock set off by a library that answers for the system's (Debian's faketime); its other clocks are
-/// right, as they are on a machine whose clock was set wrong.
-fn started(arguments: &[&str], clock: Option<&str>, out: Stdio, errors: Stdio) -> Guarded {
-    let program = tandem();
-    let Some(clock) = clock else { return Guarded::start(&program, arguments, out, errors) };
-    let (offset, program) = (format!("FAKETIME={clock}"), program.to_string_lossy().into_owned());
-    let library = "LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-    let settings = [library, &offset, "FAKETIME_DONT_FAKE_MONOTONIC=1", &program];
+/// What a process of the program has in its environment.
+pub type Settings = Vec<String>;
+
+/// A wall clock that is set off, by `+2h` or the like, by a library that answers for the system's (Debian's faketime); the other
+/// clocks are right, as they are on a machine whose clock was set wrong.
+pub fn clock_off(by: &str) -> Settings {
+    let library = "LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1".to_owned();
+    vec![library, format!("FAKETIME={by}"), "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned()]
+}
+
+/// A test build that passes for a release whose newest rules are these.
+pub fn release_of_rules(newest: u16) -> Settings {
+    vec![format!("TANDEM_APPLY_VERSION={newest}")]
+}
+
+fn started(arguments: &[&str], settings: &Settings, out: Stdio, errors: Stdio) -> Guarded {
+    let program = tandem().to_string_lossy().into_owned();
+    let settings: Vec<&str> = settings.iter().map(String::as_str).chain([&*program]).collect();
     Guarded::start(Path::new("env"), &[&settings, arguments].concat(), out, errors)
 }
 
@@ -134,18 +144,25 @@ impl Demo {
         Demo::start_again(net, dir)
     }
 
-    /// Starts a stopped cluster on its directory.
-    pub fn start_again(net: u8, dir: PathBuf) -> Demo {
-        Demo::start_at(net, dir, None)
+    /// As [`Demo::start`], with all nodes so set.
+    pub fn start_anew_as(net: u8, settings: &Settings) -> Demo {
+        let dir = scratch(&format!("demo-{net}"));
+        std::fs::write(dir.join("apply.yaml"), apply_file()).expect("the apply file");
+        Demo::start_as(net, dir, settings)
     }
 
-    /// The same with wall clocks that are set off, by `+2h` or the like.
-    pub fn start_at(net: u8, dir: PathBuf, clock: Option<&str>) -> Demo {
+    /// Starts a stopped cluster on its directory.
+    pub fn start_again(net: u8, dir: PathBuf) -> Demo {
+        Demo::start_as(net, dir, &Settings::new())
+    }
+
+    /// The same with all nodes so set.
+    pub fn start_as(net: u8, dir: PathBuf, settings: &Settings) -> Demo {
         let (text, file) =
             (dir.to_string_lossy().into_owned(), dir.join("apply.yaml").to_string_lossy().into_owned());
         let subnet = format!("127.0.{net}");
         let arguments = ["demo", "--dir", &text, "--file", &file, "--subnet", &subnet];
-        let mut process = started(&arguments, clock, Stdio::piped(), Stdio::inherit());
+        let mut process = started(&arguments, settings, Stdio::piped(), Stdio::inherit());
         await_ready(&mut process.child, &dir);
         let credentials = std::fs::read_to_string(dir.join("credentials.json")).expect("credentials.json");
         let credentials: Value = serde_json::from_str(&credentials).expect("credentials.json is JSON");
@@ -362,18 +379,29 @@ impl Demo {
 
     /// Starts a killed node by hand, as an operator would.
     pub fn restart(&self, node: u8) {
-        self.restart_at(node, None);
+        self.restart_as(node, &Settings::new());
     }
 
-    /// The same with a wall clock that is set off, by `+2h` or the like.
-    pub fn restart_at(&self, node: u8, clock: Option<&str>) {
+    /// The same, so set.
+    pub fn restart_as(&self, node: u8, settings: &Settings) {
         let config = self.dir.join(format!("n{node}/tandem.toml")).to_string_lossy().into_owned();
         let log = self.dir.join(format!("n{node}/by-hand.log"));
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
         let out = log.try_clone().expect("a log");
         let arguments = ["node", "run", "--config", &config];
-        let started = started(&arguments, clock, out.into(), log.into());
+        let started = started(&arguments, settings, out.into(), log.into());
         self.restarted.lock().expect("no panic inside").push(started);
+    }
+
+    /// What the doctor finds at a node, as level and text, by the word of another.
+    pub fn finding(&self, asked: u8, node: u8, check: &str) -> Option<(String, String)> {
+        // It fails when something is amiss, and prints what it found all the same.
+        let (_, out, _) = self.cli(asked, &["doctor", "-o", "json"]);
+        let checkups: Value = serde_json::from_str(&out).ok()?;
+        let name = format!("n{node}");
+        let of_node = checkups.as_array()?.iter().find(|one| one["node"] == name.as_str())?;
+        let finding = of_node["findings"].as_array()?.iter().find(|one| one["check"] == check)?;
+        Some((finding["level"].as_str()?.to_owned(), finding["what"].as_str()?.to_owned()))
     }
 
     /// The config of a machine like n3, in a folder of its own.

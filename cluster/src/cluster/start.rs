@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use openraft::{BasicNode, Config, SnapshotPolicy};
-use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Incarnation, NodeEpoch, NodeRecord};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -38,7 +37,7 @@ use crate::rpc::server::serve;
 use crate::secrets::{Secrets, SecretsError, was_removed};
 use crate::segment::SegmentError;
 use crate::shared::Shared;
-use crate::{abdicate, keys, leader, member, propose, renewal};
+use crate::{abdicate, keys, leader, member, propose, renewal, rules};
 
 /// Another process that is just ending is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -262,7 +261,7 @@ fn record(
         sip_advertise: config.sip_advertise.clone(),
         api_url: config.api_url.clone(),
         version: config.version.clone(),
-        apply_version: NEWEST_APPLY_VERSION,
+        apply_version: rules::newest(),
     }
 }
 
