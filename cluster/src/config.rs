@@ -62,6 +62,8 @@ pub struct Timing {
     pub snapshot_after: u64,
     /// Log entries kept behind a snapshot for followers that are a little late.
     pub log_keep: u64,
+    /// Longest piece in which a snapshot is sent.
+    pub snapshot_part_bytes: usize,
     /// Size at which a segment file is closed and the next begun.
     pub segment_bytes: u64,
 }
@@ -84,6 +86,7 @@ impl Default for Timing {
             proposals_max: 2048,
             snapshot_after: 20_000,
             log_keep: 5_000,
+            snapshot_part_bytes: 1024 * 1024,
             segment_bytes: 32 * 1024 * 1024,
         }
     }
@@ -108,7 +111,8 @@ impl Timing {
         }
     }
 
-    /// For tests on busy machines: elections that a slow scheduler doesn't upset, small segments, early snapshots.
+    /// For tests on busy machines: elections that a slow scheduler doesn't upset, small segments, early snapshots in small
+    /// pieces.
     pub fn test() -> Timing {
         Timing {
             heartbeat: Duration::from_millis(100),
@@ -117,6 +121,7 @@ impl Timing {
             lease: Duration::from_millis(4000),
             snapshot_after: 200,
             log_keep: 20,
+            snapshot_part_bytes: 16 * 1024,
             segment_bytes: 64 * 1024,
             ..Timing::default()
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tandem_cluster::archive::{CdrQuery, EventsRead};
 use tandem_cluster::{FeedItem, MemberError, MemberState, ProposeError, RaftRole};
 use tandem_state::Principal;
-use world::{World, create_call, end_call, tenant};
+use world::{Wire, World, create_call, end_call, extensions, tenant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_command_proposed_on_any_node_is_applied_on_all() {
@@ -153,6 +153,43 @@ async fn a_node_that_fell_far_behind_gets_snapshot_and_archive() {
     world.restart(lagging).await;
     world.settle().await;
     assert_eq!(world.node(lagging).archive().cdrs(&all).unwrap().items.len(), 300);
+    world.assert_equal().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_snapshot_whose_connection_breaks_goes_on_where_it_was() {
+    const LIFE: u64 = 256 * 1024;
+    let mut world = World::three().await;
+    for at in 0..3 {
+        // However long it takes, the log goes on from the snapshot's end, and no second one is needed.
+        world.timing[at].log_keep = 250;
+        world.kill(at).await;
+        world.restart(at).await;
+    }
+    world.propose(0, tenant("acme")).await.outcome.unwrap();
+    world.settle().await;
+    let lagging = (world.leader().await + 1) % 3;
+    let writer = (lagging + 1) % 3;
+    world.kill(lagging).await;
+    for from in (1000..7000).step_by(500) {
+        world.propose(writer, extensions("acme", from..from + 500)).await.outcome.unwrap();
+    }
+    for id in 1..=300_u128 {
+        let call = create_call(world.node(writer), id);
+        world.propose(writer, call).await.outcome.unwrap();
+        world.propose(writer, end_call(id)).await.outcome.unwrap();
+    }
+    let whole = world.snapshot_bytes(writer);
+    assert!(whole > 4 * LIFE, "a connection could carry much of it: {whole}");
+
+    let wire = Wire::that_breaks_after(LIFE).await;
+    world.restart_behind(lagging, &wire).await;
+    let position = world.node(writer).read_index().await.unwrap();
+    assert!(world.node(lagging).wait_applied(position, Duration::from_secs(60)).await);
+    // Had it begun anew each time, it would never have come to its end; each break costs a piece, and there are heartbeats.
+    let (bytes, breaks) = wire.carried();
+    assert!(breaks >= 4 && bytes < 2 * whole, "{breaks} breaks, {bytes} bytes, the snapshot has {whole}");
     world.assert_equal().await;
     world.stop().await;
 }

@@ -289,7 +289,8 @@ async fn start_raft(node: &Arc<Node>, stores: Stores) -> Result<Raft, StartError
         .map_err(|e| StartError::Damaged(e.to_string()))?;
     let config = raft_config(node.identity.cluster.to_string(), node.timing);
     let config = Arc::new(config.validate().map_err(|e| raft_error(&e))?);
-    let network = Network { peers: Arc::clone(&node.peers) };
+    let part_bytes = node.timing.snapshot_part_bytes;
+    let network = Network { peers: Arc::clone(&node.peers), part_bytes };
     Raft::new(node.id().0, config, network, stores.log, machine).await.map_err(|e| raft_error(&e))
 }
 

@@ -25,11 +25,14 @@ use crate::rpc::client::Peers;
 /// Makes a client for each target.
 pub(crate) struct Network {
     pub(crate) peers: Arc<Peers>,
+    /// Longest piece of a snapshot.
+    pub(crate) part_bytes: usize,
 }
 
 /// Sends Raft's messages to one node.
 pub(crate) struct NetworkClient {
     peers: Arc<Peers>,
+    part_bytes: usize,
     target: NodeId,
 }
 
@@ -52,7 +55,6 @@ pub(crate) enum PartAnswer {
     Installed(SnapshotResponse<Types>),
 }
 
-const PART_BYTES: usize = 1024 * 1024;
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
 /// Installing may have to fetch archive records first.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -63,7 +65,7 @@ impl RaftNetworkFactory<Types> for Network {
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> NetworkClient {
         let target = NodeId(target);
         self.peers.hint_address(target, &node.addr);
-        NetworkClient { peers: Arc::clone(&self.peers), target }
+        NetworkClient { peers: Arc::clone(&self.peers), part_bytes: self.part_bytes, target }
     }
 }
 
@@ -157,7 +159,7 @@ impl NetworkClient {
                 offset: known.unwrap_or(0),
                 total: file.bytes,
                 bytes: match known {
-                    Some(offset) => piece(&file, offset).await?,
+                    Some(offset) => piece(&file, offset, self.part_bytes).await?,
                     None => Bytes::new(),
                 },
             };
@@ -183,9 +185,9 @@ impl NetworkClient {
     }
 }
 
-async fn piece(file: &SnapshotFile, offset: u64) -> Result<Bytes, RPCError<Types>> {
+async fn piece(file: &SnapshotFile, offset: u64, longest: usize) -> Result<Bytes, RPCError<Types>> {
     let file = file.clone();
-    let read = tokio::task::spawn_blocking(move || file.read_at(offset, PART_BYTES)).await;
+    let read = tokio::task::spawn_blocking(move || file.read_at(offset, longest)).await;
     let bytes = read.unwrap_or_else(|e| Err(std::io::Error::other(e)));
     bytes.map(Bytes::from).map_err(|e| NetworkError::new(&e).into())
 }

@@ -1,5 +1,7 @@
 //! A small cluster in this process, and the commands that tests propose.
 
+mod wire;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -7,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tandem_cluster::{Cluster, Committed, NodeConfig, PeerFuture, PeerHandler, StartError, Timing};
-use tandem_state::config::{ConfigChange, Limits, TenantConfig};
+use tandem_state::config::{ConfigChange, Digests, Extension, Limits, TenantConfig};
 use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::*;
 use tempfile::TempDir;
+pub(crate) use wire::Wire;
 
 pub(crate) struct World {
     dirs: Vec<TempDir>,
@@ -167,6 +170,22 @@ impl World {
         .await;
     }
 
+    /// Starts a node that is reached by a wire alone.
+    pub(crate) async fn restart_behind(&mut self, at: usize, wire: &Wire) {
+        let advertise = wire.address().to_string();
+        let config = NodeConfig { advertise, ..config(at, &self.data(at), FREE, self.timing[at]) };
+        let node = Cluster::start(config).await.unwrap();
+        wire.leads_to(node.address());
+        self.nodes[at] = Some(node);
+    }
+
+    /// Bytes of a node's newest snapshot.
+    pub(crate) fn snapshot_bytes(&self, at: usize) -> u64 {
+        let files = std::fs::read_dir(self.data(at).join("snapshots")).unwrap().map(Result::unwrap);
+        let kept = files.filter(|file| file.path().extension().is_some_and(|kind| kind == "snap"));
+        kept.map(|file| file.metadata().unwrap().len()).max().unwrap_or(0)
+    }
+
     pub(crate) async fn restart_elsewhere(&mut self, at: usize) {
         self.addresses[at].set_port(0);
         self.restart(at).await;
@@ -307,6 +326,18 @@ pub(crate) fn tenant(name: &str) -> Command {
             dial_rules: None,
         })],
     }
+}
+
+/// Some hundred bytes of state for each of these extensions of a tenant.
+pub(crate) fn extensions(tenant: &str, numbers: std::ops::Range<u32>) -> Command {
+    let extension = |number: u32| Extension {
+        number: number.to_string(),
+        name: "x".repeat(100),
+        secret: Digests { md5: "1".repeat(32), sha256: "2".repeat(64) },
+        caller_id: String::new(),
+    };
+    let put = |number| ConfigChange::PutExtension { tenant: tenant.into(), extension: extension(number) };
+    Command::Configure { changes: numbers.map(put).collect() }
 }
 
 fn party(number: &str) -> Party {
