@@ -138,6 +138,11 @@ fn start_hint(config: &Config, error: &StartError) -> String {
         StartError::NotPrepared(_) => format!(
             "a new cluster: tandem cluster init --config {file}; one more node: tandem cluster join TOKEN --config {file}"
         ),
+        StartError::Secrets(_) => {
+            "put back this node's own secrets.json, with mode 0600; if it is lost, let the machine join as a \
+             new node, in an empty directory, and remove this one by `tandem cluster remove`"
+                .to_owned()
+        }
         StartError::InUse(_) => "its pid is in tandem.pid beside the config file".to_owned(),
         StartError::Listen { .. } => format!("end what has the address, or change cluster.listen in {file}"),
         _ => "deploy/runbooks/node-lost.md says what to do".to_owned(),

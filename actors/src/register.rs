@@ -1,6 +1,7 @@
 //! REGISTER: who asks, what changes, and the answer once the log has it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tandem_sip::header::Header;
 use tandem_sip::message::Message;
@@ -43,7 +44,8 @@ pub(crate) fn register(serving: &mut Serving, key: ServerKey, message: Message, 
             return serving.answer(&key, &message, status, |r| r.maybe(Header::MinExpires, min.as_deref()));
         }
     };
-    if changes.iter().all(|change| refreshed(&shared, change)) {
+    if !finds_nothing_to_remove(&message, &changes) && changes.iter().all(|change| refreshed(&shared, change))
+    {
         let response = accepted(&shared, &user, &message, &flow, &granted(&changes));
         let now_ms = now.steady_ms;
         if let Some(response) = response {
@@ -86,6 +88,21 @@ fn turned_away(shared: &Shared, view: &State, now: Now, message: &Message, flow:
     shared.places.look(now.steady_ms, shared.ids.seed(), has_proof).err()
 }
 
+/// Such a phone may have registered at another node a moment ago, and this one has not applied that yet: its 200 would say that
+/// the binding is gone.
+fn finds_nothing_to_remove(message: &Message, changes: &[Change]) -> bool {
+    changes.is_empty() && message.values(Header::Contact).next().is_some()
+}
+
+/// Waits until this node has applied all that a quorum had acknowledged.
+async fn catch_up(shared: &Shared) -> Result<(), Failed> {
+    let position = shared.cluster.read_index().await.map_err(|_| Failed::Unknown)?;
+    let is_there = shared.cluster.wait_applied(position, CATCH_UP_WAIT).await;
+    if is_there { Ok(()) } else { Err(Failed::Unknown) }
+}
+
+const CATCH_UP_WAIT: Duration = Duration::from_secs(2);
+
 /// What was planned on a view that had moved on by the time the log looked is planned again.
 async fn carry_out_anew(
     shared: &Arc<Shared>,
@@ -94,21 +111,27 @@ async fn carry_out_anew(
     flow: &Flow,
     mut changes: Vec<Change>,
 ) -> Result<Vec<Granted>, Failed> {
+    if finds_nothing_to_remove(message, &changes) {
+        catch_up(shared).await?;
+        changes = planned(shared, user, message, flow)?;
+    }
     for _ in 0..PLANS_MAX {
         let granted = granted(&changes);
         match carry_out(shared, changes).await {
             Err(Failed::Refused(Refusal::NoBinding | Refusal::StaleRevision { .. })) => {}
             done => return done.map(|()| granted),
         }
-        let source = Source { user, flow, node_epoch: shared.cluster.node_epoch() };
-        match registrar::plan(&shared.cluster.view(), shared.now(), &shared.bounds, &source, message) {
-            Plan::Changes(again) => changes = again,
-            Plan::Refused { .. } | Plan::Unsupported { .. } => {
-                return Err(Failed::Refused(Refusal::OutOfOrder));
-            }
-        }
+        changes = planned(shared, user, message, flow)?;
     }
     Err(Failed::Unknown)
+}
+
+fn planned(shared: &Shared, user: &User, message: &Message, flow: &Flow) -> Result<Vec<Change>, Failed> {
+    let source = Source { user, flow, node_epoch: shared.cluster.node_epoch() };
+    match registrar::plan(&shared.cluster.view(), shared.now(), &shared.bounds, &source, message) {
+        Plan::Changes(changes) => Ok(changes),
+        Plan::Refused { .. } | Plan::Unsupported { .. } => Err(Failed::Refused(Refusal::OutOfOrder)),
+    }
 }
 
 /// How often a REGISTER is planned before its phone has to ask again.

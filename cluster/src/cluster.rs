@@ -61,6 +61,9 @@ pub enum StartError {
         "{0} is of a node that was removed from its cluster for good: it joins as a new one, in an empty directory"
     )]
     Removed(String),
+    /// Its secrets are open to others, or another node's.
+    #[error("{0}")]
+    Secrets(String),
     /// Another process has the directory.
     #[error("{0} is in use by another process")]
     InUse(String),

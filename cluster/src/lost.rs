@@ -68,6 +68,10 @@ pub(crate) async fn look(node: Arc<Node>) {
                     HandshakeError::Refused(Refused::Fork { called, .. })
                     | HandshakeError::Refusing(Refused::Fork { called, .. }),
                 ) => node.forks.met(lost.node, called),
+                // An older release, which compares no forks: to it this node is one that was removed.
+                Err(HandshakeError::Refused(Refused::Removed(_))) => {
+                    node.forks.met(lost.node, Fork::default());
+                }
                 Err(HandshakeError::Refused(Refused::Generation { called, .. })) => {
                     tracing::warn!(
                         node = lost.name,

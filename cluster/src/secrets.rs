@@ -1,10 +1,12 @@
 //! What a node must never tell but to members: the cluster keys, the CA, its own certificate's key. Kept in one file of
 //! mode 0600, outside log and snapshot.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tandem_state::{ClusterId, KeyId, NodeId};
 
@@ -12,7 +14,7 @@ use crate::identity::{from_hex, to_hex};
 use crate::keys::{KEYS_MAX, id_of};
 use crate::rpc::handshake::{Key, derived_key};
 use crate::segment::{SegmentError, replace_file};
-use crate::tls::{Authority, CertificateError, Ends, NodeCertificate, Request};
+use crate::tls::{Authority, CertificateError, Ends, NodeCertificate, Presented, Request};
 
 /// The secrets themselves. No `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -113,12 +115,41 @@ pub(crate) enum SecretsError {
     File(#[from] SegmentError),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    #[error("{}: others than its owner may use it (mode {mode:04o}), and that can't be changed: {source}", path.display())]
+    Open { path: PathBuf, mode: u32, source: std::io::Error },
+    #[error("{}: the certificate in it is not that of node {node} of cluster {cluster}, which this directory is", path.display())]
+    NotOwn { path: PathBuf, cluster: ClusterId, node: NodeId },
+}
+
+/// Shuts out whoever is not the file's owner. A start that is refused would leave the file open all the same and the node
+/// down: after an upgrade to the release that looks, or a restored backup, the nodes of a whole cluster.
+fn shut(path: &Path) -> Result<(), SecretsError> {
+    let found = std::fs::metadata(path).map_err(|e| SegmentError::io(path, e))?;
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let shut = std::fs::Permissions::from_mode(mode & 0o700);
+    let open = |source| SecretsError::Open { path: path.to_owned(), mode, source };
+    std::fs::set_permissions(path, shut).map_err(open)?;
+    tracing::warn!(
+        path = %path.display(), mode = format!("{mode:04o}"),
+        "others than its owner could use this file: it is its owner's alone again; if they can't be trusted, change the \
+         cluster key (`tandem cluster rotate-key`), and let this node join anew"
+    );
+    Ok(())
 }
 
 impl Secrets {
     /// Those of a node's directory.
     pub(crate) fn open(data: &Path, cluster: ClusterId, node: NodeId) -> Result<Secrets, SecretsError> {
+        let path = data.join(FILE);
+        shut(&path)?;
         let held = Held::load(data)?;
+        let certificate = CertificateDer::from(held.certificate.certificate.clone());
+        if !Presented::of(certificate).names(cluster, node) {
+            return Err(SecretsError::NotOwn { path, cluster, node });
+        }
         let ends = ArcSwap::from_pointee(Ends::new(&held.authority, &held.certificate)?);
         Ok(Secrets { data: data.to_owned(), cluster, node, held: Mutex::new(held), ends })
     }
@@ -236,6 +267,32 @@ mod tests {
         let keyless = Held { authority: held.authority.without_key(), ..held };
         keyless.store(dir.path()).unwrap();
         assert!(open(dir.path()).held() == keyless);
+    }
+
+    #[test]
+    fn secrets_that_others_could_read_are_their_owner_s_alone_after_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        held().store(dir.path()).unwrap();
+        let path = dir.path().join(FILE);
+        for (found, left) in [(0o644, 0o600), (0o640, 0o600), (0o400, 0o400), (0o600, 0o600)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(found)).unwrap();
+            open(dir.path());
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, left, "{found:o}");
+        }
+    }
+
+    #[test]
+    fn the_secrets_of_another_node_or_cluster_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        held().store(dir.path()).unwrap();
+        for (cluster, node) in [(7, 3), (8, 2)] {
+            let refused = Secrets::open(dir.path(), ClusterId(cluster), NodeId(node)).err().unwrap();
+            assert!(matches!(refused, SecretsError::NotOwn { .. }), "{refused}");
+            assert!(
+                refused.to_string().contains("secrets.json: the certificate in it is not that of"),
+                "{refused}"
+            );
+        }
     }
 
     /// A node that calls itself is as good as two.

@@ -161,6 +161,12 @@ async fn a_node_that_fell_far_behind_gets_snapshot_and_archive() {
 async fn a_snapshot_whose_connection_breaks_goes_on_where_it_was() {
     const LIFE: u64 = 256 * 1024;
     let mut world = World::three().await;
+    for at in 0..3 {
+        // However long it takes, the log goes on from the snapshot's end, and no second one is needed.
+        world.timing[at].log_keep = 250;
+        world.kill(at).await;
+        world.restart(at).await;
+    }
     world.propose(0, tenant("acme")).await.outcome.unwrap();
     world.settle().await;
     let lagging = (world.leader().await + 1) % 3;
@@ -175,16 +181,15 @@ async fn a_snapshot_whose_connection_breaks_goes_on_where_it_was() {
         world.propose(writer, end_call(id)).await.outcome.unwrap();
     }
     let whole = world.snapshot_bytes(writer);
-    assert!(whole > 3 * LIFE, "no connection carries it: {whole}");
+    assert!(whole > 4 * LIFE, "a connection could carry much of it: {whole}");
 
     let wire = Wire::that_breaks_after(LIFE).await;
     world.restart_behind(lagging, &wire).await;
     let position = world.node(writer).read_index().await.unwrap();
     assert!(world.node(lagging).wait_applied(position, Duration::from_secs(60)).await);
+    // Had it begun anew each time, it would never have come to its end; each break costs a piece, and there are heartbeats.
     let (bytes, breaks) = wire.carried();
-    assert!(breaks >= whole / LIFE - 1, "{breaks} breaks, {bytes} of {whole} bytes");
-    // A piece or two for each break, and the heartbeats meanwhile.
-    assert!(bytes < whole + breaks * 64 * 1024 + 512 * 1024, "{breaks} breaks, {bytes} of {whole} bytes");
+    assert!(breaks >= 4 && bytes < 2 * whole, "{breaks} breaks, {bytes} bytes, the snapshot has {whole}");
     world.assert_equal().await;
     world.stop().await;
 }

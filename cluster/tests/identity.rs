@@ -61,6 +61,25 @@ async fn a_directory_is_for_one_process_and_a_wiped_one_holds_no_node() {
     world.stop().await;
 }
 
+/// A directory into which the secrets of another node were copied, for all to read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_starts_with_secrets_of_its_own_alone_and_shuts_them() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut world = World::three().await;
+    let [own, others] = [2, 1].map(|at| world.data(at).join("secrets.json"));
+    world.kill(2).await;
+    let kept = std::fs::read(&own).unwrap();
+    std::fs::copy(others, &own).unwrap();
+    let error = world.start_at(2, &world.data(2)).await.err().unwrap();
+    assert!(matches!(error, StartError::Secrets(_)), "{error}");
+    assert!(error.to_string().contains(&*own.to_string_lossy()), "{error}");
+    std::fs::write(&own, kept).unwrap();
+    std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o644)).unwrap();
+    world.restart(2).await;
+    assert_eq!(std::fs::metadata(&own).unwrap().permissions().mode() & 0o777, 0o600);
+    world.stop().await;
+}
+
 /// A directory put back as it was, into the very same files: neither their birth nor their inode tells. It was started
 /// as often as the node was since, so that the incarnation doesn't tell either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

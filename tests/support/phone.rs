@@ -23,6 +23,8 @@ pub struct Phone {
     pub local: SocketAddrV4,
     /// Further headers of its REGISTERs.
     pub registers_with: Vec<(&'static str, &'static str)>,
+    /// What the last REGISTER was challenged with and proved itself by; before its proof nothing can have been done.
+    pub proved: Option<Challenge>,
     line: Line,
     inbox: VecDeque<Message>,
     answered: HashMap<String, Vec<u8>>,
@@ -64,6 +66,7 @@ impl Phone {
             account: account.clone(),
             local,
             registers_with: Vec::new(),
+            proved: None,
             line,
             inbox: VecDeque::new(),
             answered: HashMap::new(),
@@ -110,39 +113,48 @@ impl Phone {
 
     /// The same, with `None` when no answer came in time.
     pub fn try_register(&mut self, contact: &str, expires: u32, within: Duration) -> Option<Message> {
-        let uri = format!("sip:{}", self.account.domain);
-        let aor = format!("<sip:{}@{}>", self.account.number, self.account.domain);
-        let mut challenge: Option<Challenge> = None;
+        self.proved = None;
         for _ in 0..3 {
-            self.cseq += 1;
-            let mut request = Message::request("REGISTER", &uri)
-                .with("Via", &self.via())
-                .with("Max-Forwards", "70")
-                .with("From", &format!("{aor};tag={}", self.call_id))
-                .with("To", &aor)
-                .with("Call-ID", &self.call_id)
-                .with("CSeq", &format!("{} REGISTER", self.cseq));
-            if !contact.is_empty() {
-                request = request.with("Contact", contact).with("Expires", &expires.to_string());
-            }
-            for (name, value) in &self.registers_with {
-                request.add(name, value);
-            }
-            if let Some(challenge) = &mut challenge {
-                let (name, value) = challenge.answer(&self.credentials(), "REGISTER", &uri);
-                request.add(name, &value);
-            }
-            self.send(&request);
-            let cseq = self.cseq;
-            let response = self.next(within, |m| {
-                m.status().is_some_and(|s| s >= 200) && m.cseq() == Some((cseq, "REGISTER"))
-            })?;
-            if response.status() != Some(401) || challenge.is_some() {
+            self.send_register(contact, expires);
+            let response = self.answer_to_register(within)?;
+            if response.status() != Some(401) || self.proved.is_some() {
                 return Some(response);
             }
-            challenge = Challenge::of(&response, Algorithm::First);
+            self.proved = Challenge::of(&response, Algorithm::First);
         }
         None
+    }
+
+    /// Sends a REGISTER with what the last one proved itself by.
+    pub fn send_register(&mut self, contact: &str, expires: u32) {
+        let uri = format!("sip:{}", self.account.domain);
+        let aor = format!("<sip:{}@{}>", self.account.number, self.account.domain);
+        let credentials = self.credentials();
+        self.cseq += 1;
+        let mut request = Message::request("REGISTER", &uri)
+            .with("Via", &self.via())
+            .with("Max-Forwards", "70")
+            .with("From", &format!("{aor};tag={}", self.call_id))
+            .with("To", &aor)
+            .with("Call-ID", &self.call_id)
+            .with("CSeq", &format!("{} REGISTER", self.cseq));
+        if !contact.is_empty() {
+            request = request.with("Contact", contact).with("Expires", &expires.to_string());
+        }
+        for (name, value) in &self.registers_with {
+            request.add(name, value);
+        }
+        if let Some(challenge) = &mut self.proved {
+            let (name, value) = challenge.answer(&credentials, "REGISTER", &uri);
+            request.add(name, &value);
+        }
+        self.send(&request);
+    }
+
+    /// The final response to it.
+    pub fn answer_to_register(&mut self, within: Duration) -> Option<Message> {
+        let cseq = self.cseq;
+        self.next(within, |m| m.status().is_some_and(|s| s >= 200) && m.cseq() == Some((cseq, "REGISTER")))
     }
 
     fn credentials(&self) -> Credentials {

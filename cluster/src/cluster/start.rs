@@ -340,6 +340,9 @@ impl From<SecretsError> for StartError {
         match error {
             SecretsError::File(error) => error.into(),
             SecretsError::Certificate(error) => StartError::Damaged(format!("secrets.json: {error}")),
+            error @ (SecretsError::Open { .. } | SecretsError::NotOwn { .. }) => {
+                StartError::Secrets(error.to_string())
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use tandem_state::{Batch, Command, State};
+use tandem_state::{Batch, Command, Refusal, State};
 
 use super::snapshot::{SnapshotFile, SnapshotFiles};
 use super::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
@@ -71,12 +71,12 @@ impl Machine {
         self.shared.publish(&self.state, self.applied.map_or(0, |id| id.index), &self.membership);
     }
 
-    fn apply_batch(&mut self, position: u64, batch: &Batch) -> Result<(), ArchiveError> {
-        self.check_rules()?;
+    fn apply_batch(&mut self, position: u64, batch: &Batch) -> io::Result<()> {
+        self.check_rules().map_err(io::Error::other)?;
         let started = Instant::now();
         let applied = self.state.apply(position, batch);
-        self.archive.append(&applied.archive)?;
-        self.check_archive(&applied.archive)?;
+        self.archive.append(&applied.archive).map_err(io::Error::other)?;
+        self.check_archive(&applied.archive).map_err(io::Error::other)?;
         // Kept before it is published: who waits for the position finds it.
         if batch.proposals.iter().any(|proposal| proposal.command == Command::Tick) {
             self.shared.keep_for_hash(position, &self.state);
@@ -90,15 +90,9 @@ impl Machine {
     }
 
     /// A release that is older than the rules in force has to stop: its rules would make another state of the entry.
-    fn check_rules(&self) -> Result<(), ArchiveError> {
+    fn check_rules(&self) -> Result<(), Refusal> {
         let (in_force, newest) = (self.state.apply_version, rules::newest());
-        if in_force <= newest {
-            return Ok(());
-        }
-        let why = format!(
-            "apply version {in_force} is in force, and this release follows {newest} at most: install a newer one"
-        );
-        Err(ArchiveError::Storage(why))
+        if in_force <= newest { Ok(()) } else { Err(Refusal::TooOld { in_force, newest }) }
     }
 
     /// What was written is what the state says it is: a replica in doubt stops.
@@ -163,7 +157,7 @@ impl RaftStateMachine<Types> for Machine {
             match entry.payload {
                 EntryPayload::Blank => self.publish(),
                 EntryPayload::Normal(batch) => {
-                    self.apply_batch(entry.log_id.index, &batch.0).map_err(io::Error::other)?;
+                    self.apply_batch(entry.log_id.index, &batch.0)?;
                 }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);

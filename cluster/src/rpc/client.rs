@@ -157,9 +157,10 @@ impl Peers {
         }
     }
 
-    /// Knocks at an address where a node of another time of this cluster was. Who is there learns who calls.
+    /// Knocks at an address where a node of another time of this cluster was. Who is there learns who calls; what it says of
+    /// this node does not count.
     pub(crate) async fn knock(&self, node: NodeId, address: &str) -> Result<(), HandshakeError> {
-        let knocked = self.caller.dial(address, Lane::Watch, node);
+        let knocked = self.caller.meet(address, Lane::Watch, node);
         let late = || HandshakeError::from(io::Error::from(io::ErrorKind::TimedOut));
         tokio::time::timeout(CONNECT_TIMEOUT, knocked).await.unwrap_or_else(|_| Err(late())).map(drop)
     }
