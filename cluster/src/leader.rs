@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
@@ -14,6 +14,7 @@ use openraft::raft::ClientWriteResult;
 use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Batch, ClusterTime, Command, NodeId, Principal, Proposal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::clock::{STEP_MS, median_of_quorum};
 use crate::flights::{Flight, Flights, LARGE};

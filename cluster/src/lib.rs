@@ -27,6 +27,7 @@ mod keys;
 mod leader;
 mod lease;
 mod member;
+mod net;
 mod node;
 mod peer;
 mod pending;
@@ -43,8 +44,11 @@ mod segment;
 mod service;
 mod setup;
 mod shared;
+#[cfg(feature = "faults")]
+pub mod sim;
 mod status;
 mod survey;
+mod thread;
 mod tls;
 
 pub use archive::Archive;

@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tandem_state::archive::Stream;
+use tokio::time::Instant;
 
 use super::ArchiveError;
 use super::index::{By, Index, Indexed};

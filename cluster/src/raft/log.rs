@@ -18,6 +18,7 @@ use super::{Entry, LogId, Types, Vote};
 use crate::disk::Disk;
 use crate::health::Health;
 use crate::segment::{Location, Reader, SegmentError, Segments};
+use crate::thread;
 
 /// The Raft log and vote. Clones are handles of the same.
 #[derive(Clone)]
@@ -68,10 +69,7 @@ impl Log {
         let (asks, receiver) = channel();
         let health = Arc::clone(health);
         let io = LogIo { segments, head, index: Arc::clone(&index), asks: receiver, health };
-        std::thread::Builder::new()
-            .name("raft-log".into())
-            .spawn(move || io.run())
-            .map_err(|e| SegmentError::io(directory, e))?;
+        thread::start(io).map_err(|e| SegmentError::io(directory, e))?;
         Ok(Log { index, tickets: Arc::default(), asks, reader })
     }
 

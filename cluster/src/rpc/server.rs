@@ -5,17 +5,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tandem_state::NodeId;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 
 use super::handshake::{Gate, HandshakeError, Hello, Purpose, receive};
 use super::wire::{Frame, Kind, read};
 use super::{Link, Method};
+use crate::net::Listener;
 use crate::secrets::Secrets;
 
 /// A response on its way; the error is told in words.
@@ -41,7 +42,7 @@ const PULSE: Duration = Duration::from_millis(700);
 
 /// Takes connections until stopped.
 pub(crate) async fn serve<S: Service>(
-    listener: TcpListener,
+    mut listener: Listener,
     service: Arc<S>,
     secrets: Arc<Secrets>,
     mut stop: watch::Receiver<bool>,
@@ -102,12 +103,11 @@ impl Refusals {
 
 /// TLS, and the handshake inside it.
 async fn met<S: Service>(
-    stream: TcpStream,
+    stream: Box<dyn Link>,
     service: &S,
     secrets: &Secrets,
 ) -> Result<(Box<dyn Link>, Hello), HandshakeError> {
     let meet = async {
-        stream.set_nodelay(true)?;
         let (mut link, presented) = secrets.ends().accept(stream).await?;
         let hello = receive(&mut link, &presented, service).await?;
         Ok((link, hello))
