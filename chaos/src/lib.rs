@@ -7,7 +7,7 @@
 //!
 //! A failing seed is repeated exactly by `make sim SEED=n`, with a trace to read.
 
-mod agenda;
+pub mod agenda;
 pub mod leases;
 pub mod oracle;
 pub mod world;

@@ -37,8 +37,8 @@ struct Inner {
 /// How a machine's clocks differ from real (simulated) time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Clocks {
-    /// What the boot-time clock shows more, in microseconds.
-    pub boot_ahead_us: u64,
+    /// When it was switched on, in microseconds of simulated time: the boot-time clock was 0 then.
+    pub booted_us: u64,
     /// How much faster the boot-time clock runs, in millionths; slower if negative.
     pub drift_ppm: i64,
     /// How far the wall clock is ahead.
@@ -79,6 +79,20 @@ impl Host {
         &self.0.faults
     }
 
+    /// Its power goes: nobody hears of it, and of its files is left what was synced and the first `torn` bytes of what
+    /// was not. Its process must be gone.
+    pub fn cut_power(&self, torn: u64) -> io::Result<()> {
+        self.0.network.power_off(self.0.machine);
+        self.0.faults.cut_power(torn)
+    }
+
+    /// Its power is back: it knows nothing of its connections, and its boot-time clock begins anew.
+    pub fn power_on(&self) {
+        self.0.network.power_on(self.0.machine);
+        let now_us = self.0.network.now_us();
+        self.set_clocks(|clocks| clocks.booted_us = now_us);
+    }
+
     /// Sets its clocks right or wrong.
     pub fn set_clocks(&self, set: impl FnOnce(&mut Clocks)) {
         set(&mut self.clocks());
@@ -86,9 +100,10 @@ impl Host {
 
     /// What its boot-time clock shows.
     pub fn boot_us(&self) -> u64 {
-        let (clocks, now_us) = (*self.clocks(), self.0.network.now_us());
-        let drifted = i128::from(now_us) * i128::from(1_000_000 + clocks.drift_ppm) / 1_000_000;
-        u64::try_from(drifted).unwrap_or(0).saturating_add(clocks.boot_ahead_us)
+        let clocks = *self.clocks();
+        let since_us = self.0.network.now_us().saturating_sub(clocks.booted_us);
+        let drifted = i128::from(since_us) * i128::from(1_000_000 + clocks.drift_ppm) / 1_000_000;
+        u64::try_from(drifted).unwrap_or(0)
     }
 
     pub(crate) async fn connect(&self, address: &str) -> io::Result<Stream> {

@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tandem_chaos::world::Random;
 use tandem_cluster::sim::{Host, MachineId, Network};
 use tandem_cluster::{Cluster, NodeConfig, Timing};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
+
+use crate::clients::{Client, Clients};
 
 pub(crate) struct Machine {
     pub(crate) id: MachineId,
     pub(crate) host: Host,
     data: PathBuf,
     process: Option<Process>,
+    powerless: bool,
     /// A stopped process is behind by this.
     behind: Duration,
     stopped: bool,
@@ -46,7 +50,7 @@ impl Machine {
         let id = MachineId(at + 1);
         let data = directory.join(format!("n{}", id.0));
         let host = Host::new(network, id);
-        Machine { id, host, data, process: None, behind: Duration::ZERO, stopped: false }
+        Machine { id, host, data, process: None, powerless: false, behind: Duration::ZERO, stopped: false }
     }
 
     pub(crate) fn data(&self) -> &Path {
@@ -80,8 +84,11 @@ impl Machine {
         (self.behind, self.stopped) = (Duration::ZERO, false);
     }
 
-    /// Starts the node, in the process that there is or in a new one.
-    pub(crate) fn start(&mut self) {
+    /// Starts the node, in the process that there is or in a new one; then its clients begin.
+    pub(crate) fn start(&mut self, clients: Vec<(Random, Clients)>) {
+        if std::mem::take(&mut self.powerless) {
+            self.host.power_on();
+        }
         if self.process.is_none() {
             self.begin();
         }
@@ -92,6 +99,9 @@ impl Machine {
             let why = match Cluster::start(config).await {
                 Ok(started) => {
                     *cluster.lock().unwrap() = Some(started.clone());
+                    for (random, clients) in clients {
+                        tokio::spawn(Client { node: started.clone(), random, clients }.run());
+                    }
                     started.failed().await
                 }
                 Err(error) => format!("it does not start: {error}"),
@@ -162,6 +172,7 @@ impl Machine {
     /// Its power is gone, and with it what was not synced but for some bytes of each file.
     pub(crate) fn cut_power(&mut self, torn: u64) {
         self.kill();
-        self.host.faults().cut_power(torn).expect("files can be cut");
+        self.powerless = true;
+        self.host.cut_power(torn).expect("files can be cut");
     }
 }

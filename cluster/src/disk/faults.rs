@@ -22,6 +22,7 @@ struct State {
     full: bool,
     sync_delay: Duration,
     failing_syncs: u32,
+    idle_syncs: bool,
     files: BTreeMap<PathBuf, Account>,
     /// Files whose names no sync of their directory has seen.
     unnamed: BTreeSet<PathBuf>,
@@ -80,6 +81,11 @@ impl Faults {
     /// The next syncs fail.
     pub fn fail_syncs(&self, count: u32) {
         self.state().failing_syncs = count;
+    }
+
+    /// Syncs say that they went well and do nothing (`true`), as on a disk that lies, or they work.
+    pub fn ignore_syncs(&self, ignore: bool) {
+        self.state().idle_syncs = ignore;
     }
 
     /// What a power cut does to the files: what was never synced is gone, but for the first `torn` bytes of each tail.
@@ -222,6 +228,9 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        if self.faults.state().idle_syncs {
+            return Ok(());
+        }
         let fails = self.faults.sync_fails();
         lock(&self.account).sync(fails);
         if fails { Err(io::Error::from_raw_os_error(EIO)) } else { self.below.sync() }

@@ -137,12 +137,12 @@ impl Network {
     }
 
     /// A machine loses its power: it says nothing more, not even that.
-    pub fn power_off(&self, machine: MachineId) {
+    pub(super) fn power_off(&self, machine: MachineId) {
         self.hub().dark.insert(machine);
     }
 
     /// It has power again, and knows nothing of its connections.
-    pub fn power_on(&self, machine: MachineId) {
+    pub(super) fn power_on(&self, machine: MachineId) {
         self.hub().dark.remove(&machine);
         self.reset_where(|(from, to)| from == machine || to == machine);
     }
