@@ -67,6 +67,12 @@ pub(crate) async fn put(node: &Cluster, command: Command) -> Option<Outcome> {
     }
 }
 
+/// The state as it is at some instant between call and return.
+pub(crate) async fn read(node: &Cluster) -> Option<Arc<State>> {
+    let position = node.read_index().await.ok()?;
+    node.wait_applied(position, Duration::from_secs(2)).await.then(|| node.view())
+}
+
 /// A refusal that leaves open whether a first try was carried out.
 fn is_open(outcome: &Outcome) -> bool {
     matches!(outcome, Err(Refusal::OutcomeForgotten | Refusal::StaleIncarnation))
@@ -84,24 +90,25 @@ impl Client {
     pub(crate) async fn run(mut self) {
         while !self.node.announced(Duration::from_secs(5)).await {}
         while !self.clients.quiet.load(Ordering::Relaxed) {
-            match self.random.between(0, 9) {
-                0..=3 => self.on_a_number().await,
-                4..=7 => self.on_a_binding().await,
+            match self.random.between(0, 99) {
+                0..40 => self.on_a_number().await,
+                40..80 => self.on_a_binding().await,
+                80 => self.lead().await,
                 _ => self.on_a_call().await,
             }
             tokio::time::sleep(Duration::from_millis(self.random.between(5, 60))).await;
         }
     }
 
-    /// The state as it is at some instant between call and return.
+    /// An operator hands leadership to this node.
+    async fn lead(&mut self) {
+        let refused = self.node.transfer_leader(self.node.node_id()).await;
+        drop(refused);
+    }
+
+    /// A consistent read.
     async fn read(&mut self) -> Option<Arc<State>> {
-        if !self.clients.reads_own_view {
-            let position = self.node.read_index().await.ok()?;
-            if !self.node.wait_applied(position, Duration::from_secs(2)).await {
-                return None;
-            }
-        }
-        Some(self.node.view())
+        if self.clients.reads_own_view { Some(self.node.view()) } else { read(&self.node).await }
     }
 
     async fn on_a_number(&mut self) {

@@ -23,6 +23,7 @@ pub(crate) struct Count {
     pub(crate) cuts: usize,
     pub(crate) resets: usize,
     pub(crate) slow: usize,
+    pub(crate) failed_syncs: usize,
     pub(crate) clocks: usize,
 }
 
@@ -34,6 +35,7 @@ impl Count {
         self.cuts += other.cuts;
         self.resets += other.resets;
         self.slow += other.slow;
+        self.failed_syncs += other.failed_syncs;
         self.clocks += other.clocks;
     }
 }
@@ -114,7 +116,8 @@ impl Faults {
             43..=56 => self.stop(at, world),
             57..=76 => self.cut(at, world),
             77..=84 => self.reset(at, world),
-            85..=93 => self.slow(at, world),
+            85..=91 => self.slow(at, world),
+            92..=95 => self.fail_syncs(at, world),
             _ => self.set_clock(at, world),
         }
     }
@@ -169,7 +172,8 @@ impl Faults {
         });
         let ways: Vec<_> = ways.collect();
         ways.iter().for_each(|way| world.cut(*way, true));
-        let down = self.down_for();
+        let outlives_leases = self.random.chance(400);
+        let down = if outlives_leases { self.random.between(2_500, 6_000) } else { self.down_for() };
         self.agenda.enter(down, Happening::Mend(ways));
     }
 
@@ -192,6 +196,12 @@ impl Faults {
             world.machines[at].host.set_clocks(|clocks| clocks.sync_delay = delay);
             self.agenda.enter(1_500, Happening::SyncQuick(at));
         }
+    }
+
+    fn fail_syncs(&mut self, at: usize, world: &World) {
+        self.count.failed_syncs += 1;
+        let syncs = self.random.between(1, 3) as u32;
+        world.machines[at].host.faults().fail_syncs(syncs);
     }
 
     /// Somebody sets a wall clock wrong.

@@ -33,13 +33,16 @@ struct Process {
     runtime: Runtime,
 }
 
+/// So begins the word of a node that did not start.
+pub(crate) const NOT_STARTED: &str = "it does not start";
+
 fn timing() -> Timing {
     Timing {
         propose_deadline: Duration::from_secs(4),
         lease: Duration::from_millis(2_500),
         home_after: Duration::from_secs(8),
-        snapshot_after: 150,
-        log_keep: 20,
+        snapshot_after: 50,
+        log_keep: 10,
         segment_bytes: 16 * 1024,
         ..Timing::default()
     }
@@ -104,7 +107,7 @@ impl Machine {
                     }
                     started.failed().await
                 }
-                Err(error) => format!("it does not start: {error}"),
+                Err(error) => format!("{NOT_STARTED}: {error}"),
             };
             *failed.lock().unwrap() = Some(why);
         });
@@ -163,10 +166,12 @@ impl Machine {
     /// Its process is gone at once.
     pub(crate) fn kill(&mut self) {
         let _entered = self.host.enter();
+        self.host.faults().freeze(true);
         if let Some(Process { cluster, failed, runtime }) = self.process.take() {
             cluster.lock().unwrap().take();
             drop((cluster, failed, runtime));
         }
+        self.host.faults().freeze(false);
     }
 
     /// Its power is gone, and with it what was not synced but for some bytes of each file.

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tandem_chaos::oracle::{Binding, BindingOp, Model, Number, NumberOp, Operation};
+use tandem_chaos::oracle::{Binding, BindingOp, BindingSaid, Model, Number, NumberOp, NumberSaid, Operation};
 use tandem_cluster::sim::Network;
-use tandem_state::{BindingKey, CallId};
+use tandem_state::{BindingKey, CallId, State};
+
+use crate::clients::{TENANTS, bound, leads};
 
 /// A phone at an extension of the first tenant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +79,20 @@ impl Record {
         let history = histories(&mut kept).entry(key.clone()).or_default();
         history.push(Some(operation));
         Called { record: self.clone(), key, at: history.len() - 1, histories }
+    }
+
+    /// What is read at the end of everything that was written. No other operation may be under way.
+    pub(crate) fn read_all(&self, view: &State) {
+        let numbers: Vec<String> = self.kept().numbers.keys().cloned().collect();
+        for (number, tenant) in numbers.iter().flat_map(|number| TENANTS.map(|tenant| (number, tenant))) {
+            let called = self.call_number(number, NumberOp::Read(tenant.into()));
+            called.answer(Some(NumberSaid::Leads(leads(view, tenant, number))));
+        }
+        let contacts: Vec<Contact> = self.kept().bindings.keys().cloned().collect();
+        for contact in &contacts {
+            let called = self.call_binding(contact, BindingOp::Read);
+            called.answer(Some(BindingSaid::There(bound(view, contact).is_some())));
+        }
     }
 
     pub(crate) fn made(&self, call: CallId) {

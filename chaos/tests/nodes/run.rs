@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::checks::{Checked, leases, linear, once, recovery, replicas};
-use crate::clients::{Clients, genesis, put};
+use crate::clients::{Clients, genesis, put, read};
 use crate::faults::{Count, Faults};
 use crate::record::Record;
 use crate::world::World;
@@ -84,6 +84,10 @@ pub(crate) fn run(seed: u64, options: Options) -> Result<Report, Failure> {
     world.pass(Duration::from_secs(2));
 
     world.no_node_failed().map_err(of("recovery"))?;
+    let node = world.node(0).expect("it runs");
+    let view = world.on(0, async move { read(&node).await });
+    let view = view.ok_or_else(|| of("recovery")("no read after all was mended".into()))?;
+    record.read_all(&view);
     let (operations, open) = linear::histories(&record).map_err(of("linear"))?;
     replicas::same_state(&mut world).map_err(of("replicas"))?;
     let archived = replicas::same_archive(&mut world).map_err(of("replicas"))?;
@@ -113,7 +117,7 @@ fn break_rule(mutant: Mutant, world: &World) {
             Mutant::None | Mutant::ReadWithoutQuorum => {}
             Mutant::AcknowledgedBeforeSync => machine.host.faults().ignore_syncs(true),
             Mutant::LeaseCountedTooLong => {
-                let slow = if machine.id.0 == 1 { -300_000 } else { 0 };
+                let slow = if machine.id.0 == 1 { -500_000 } else { 0 };
                 machine.host.set_clocks(|clocks| clocks.drift_ppm = slow);
             }
         }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::checks::Checked;
 use crate::clients::Clients;
-use crate::machine::Machine;
+use crate::machine::{Machine, NOT_STARTED};
 
 /// The step of time.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
@@ -145,11 +145,16 @@ impl World {
         })
     }
 
-    /// No node says that it can't go on.
-    pub(crate) fn no_node_failed(&self) -> Checked {
-        for machine in &self.machines {
-            if let Some(why) = machine.failure() {
-                return Err(format!("n{} gave up: {why}", machine.id.0));
+    /// No node says that it can't go on. One whose disk failed at its start is started again, as its supervisor would.
+    pub(crate) fn no_node_failed(&mut self) -> Checked {
+        for at in 0..self.machines.len() {
+            match self.machines[at].failure() {
+                Some(why) if why.starts_with(NOT_STARTED) && why.contains("Input/output error") => {
+                    self.machines[at].kill();
+                    self.restart(at);
+                }
+                Some(why) => return Err(format!("n{} gave up: {why}", at + 1)),
+                None => {}
             }
         }
         Ok(())
