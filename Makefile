@@ -30,7 +30,7 @@ test-fast: ## the part of the tests without outside programs
 	@deploy/install/build.sh
 	@tests/run fast
 
-sim: ## the simulation: 200 seeds, or SEED=n repeats one exactly
+sim: ## the simulations, with 400 seeds of real nodes (NODES_SEEDS=n: so many); SEED=n runs that one alone
 	@deploy/install/build.sh
 	@tests/run sim
 

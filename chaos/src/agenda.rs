@@ -2,28 +2,34 @@
 
 use std::collections::BTreeMap;
 
-pub(crate) struct Agenda<H> {
+/// See the module.
+#[derive(Debug)]
+pub struct Agenda<H> {
     now_ms: u64,
     queue: BTreeMap<(u64, u64), H>,
     entered: u64,
 }
 
 impl<H> Agenda<H> {
-    pub(crate) fn new() -> Self {
+    /// With nothing on it, at 0 o'clock.
+    #[expect(clippy::new_without_default, reason = "an agenda is begun, not defaulted")]
+    pub fn new() -> Self {
         Agenda { now_ms: 0, queue: BTreeMap::new(), entered: 0 }
     }
 
-    pub(crate) fn now_ms(&self) -> u64 {
+    /// Simulated time.
+    pub fn now_ms(&self) -> u64 {
         self.now_ms
     }
 
-    pub(crate) fn enter(&mut self, delay_ms: u64, happening: H) {
+    /// Enters what is to happen after a while.
+    pub fn enter(&mut self, delay_ms: u64, happening: H) {
         self.entered += 1;
         self.queue.insert((self.now_ms + delay_ms, self.entered), happening);
     }
 
     /// What happens next, no later than `end_ms`; it is then that time. `None` leaves the rest for later.
-    pub(crate) fn next(&mut self, end_ms: u64) -> Option<H> {
+    pub fn next(&mut self, end_ms: u64) -> Option<H> {
         let Some(first) = self.queue.first_entry().filter(|first| first.key().0 <= end_ms) else {
             self.now_ms = end_ms;
             return None;

@@ -6,8 +6,10 @@
 //! [`oracle`] judges histories: is there one order of the operations that explains every answer?
 //!
 //! A failing seed is repeated exactly by `make sim SEED=n`, with a trace to read.
+//!
+//! `tests/nodes` runs the real cluster on simulated machines; there a seed repeats what goes wrong, not every step.
 
-mod agenda;
+pub mod agenda;
 pub mod leases;
 pub mod oracle;
 pub mod world;

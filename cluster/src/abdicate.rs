@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tandem_state::NodeId;
+use tokio::time::Instant;
 
 use crate::clock::median_of_quorum;
 use crate::node::Node;

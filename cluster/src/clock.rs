@@ -69,6 +69,10 @@ impl Clock {
 
 /// The boot-time clock in microseconds: goes on while the machine sleeps, is never set.
 pub(crate) fn boot_us() -> u64 {
+    #[cfg(feature = "faults")]
+    if let Some(boot_us) = crate::sim::boot_us() {
+        return boot_us;
+    }
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
@@ -76,6 +80,10 @@ pub(crate) fn boot_us() -> u64 {
 
 /// The wall clock in milliseconds since the Unix epoch.
 pub(crate) fn wall_ms() -> u64 {
+    #[cfg(feature = "faults")]
+    if let Some(wall_ms) = crate::sim::wall_ms() {
+        return wall_ms;
+    }
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -398,6 +398,12 @@ impl Cluster {
         self.node().failed().await
     }
 
+    /// Whether it takes itself for the leader; it may be mistaken.
+    #[cfg(feature = "faults")]
+    pub fn seems_to_lead(&self) -> bool {
+        self.node().leader_hint() == Some(self.node_id())
+    }
+
     /// The faults of this node's disk.
     #[cfg(feature = "faults")]
     pub fn disk_faults(&self) -> crate::disk::faults::Faults {

@@ -13,8 +13,8 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use tandem_state::{Command, Incarnation, NodeId};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
+use crate::net;
 use crate::node::Node;
 use crate::rpc::handshake::{Client, HandshakeError};
 use crate::rpc::wire::{Frame, Kind, read};
@@ -74,8 +74,7 @@ pub async fn tell_death(data: &Path, testament: Testament, wait: Duration) -> us
 }
 
 async fn tell(secrets: &Secrets, who: &Client, peer: NodeId, address: &str) -> Result<(), HandshakeError> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    let stream = net::connect(address).await?;
     let mut link = secrets.ends().connect(stream, who.cluster, peer).await?;
     who.open(&mut link, Lane::Raft, peer).await?;
     let payload = postcard::to_stdvec(&who.start.incarnation).map_err(io::Error::other)?;

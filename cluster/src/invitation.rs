@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tandem_state::{ClusterId, Role};
+use tokio::time::Instant;
 
 use crate::cluster::InviteError;
 use crate::identity::{from_hex, to_hex};

@@ -29,6 +29,7 @@ mod leader;
 mod lease;
 mod lost;
 mod member;
+mod net;
 mod node;
 mod peer;
 mod pending;
@@ -46,8 +47,11 @@ mod segment;
 mod service;
 mod setup;
 mod shared;
+#[cfg(feature = "faults")]
+pub mod sim;
 mod status;
 mod survey;
+mod thread;
 mod tls;
 
 pub use archive::Archive;

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tandem_state::NodeId;
+use tokio::time::Instant;
 
 use crate::identity::{Fork, Lost};
 use crate::node::Node;

@@ -3,11 +3,12 @@
 mod change;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tandem_state::{Command, NodeId, Principal};
+use tokio::time::Instant;
 
 use crate::cluster::MemberError;
 use crate::node::Node;

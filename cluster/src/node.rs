@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::{RaftMetrics, ReadPolicy};
 use tandem_state::archive::Stream;
 use tandem_state::{NodeId, NodeRecord};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::acquaintances::Acquaintances;
 use crate::archive::Archive;

@@ -5,9 +5,9 @@
 //! another site therefore holds for that long.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use tandem_state::NodeId;
+use tokio::time::Instant;
 
 use crate::member::MemberAnswer;
 use crate::node::Node;

@@ -2,12 +2,13 @@
 //! and answered by this node's own apply.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_state::command::IdempotencyKey;
 use tandem_state::{Command, NodeId, Principal, Proposal};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::cluster::{Committed, ProposeError};
 use crate::flights::{Flight, Flights, LARGE};

@@ -6,10 +6,11 @@
 //! ever, the proposal's deadline says so.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::RaftMetrics;
 use openraft::raft::AppendEntriesResponse;
+use tokio::time::Instant;
 
 use crate::config::Timing;
 use crate::node::Node;

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use tandem_state::{ClusterId, NodeId, Role};
-use tokio::net::TcpStream;
 
 use crate::clock::wall_s;
 use crate::config::CERTIFICATE;
 use crate::identity::{self, Copies, Fork, Identity};
 use crate::invitation::JoinToken;
+use crate::net;
 use crate::rpc::handshake::{Client, Grant, HandshakeError, Key, Start, random, random_number};
 use crate::secrets::Held;
 use crate::segment::SegmentError;
@@ -179,7 +179,7 @@ async fn ask(address: &str, token: &JoinToken, node: NodeId, request: &Request) 
         address: String::new(),
     };
     let asked = tokio::time::timeout(TIMEOUT, async {
-        let stream = TcpStream::connect(address).await?;
+        let stream = net::connect(address).await?;
         let mut link = connect_pinned(stream, token.cluster, token.pin).await?;
         let invitation = (token.invitation, &token.secret);
         introduction.join(&mut link, invitation, request.der.clone()).await

@@ -1,10 +1,10 @@
 //! Looking at the whole cluster from one node: status and hashes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use bytes::Bytes;
 use tandem_state::{Command, NodeId, Principal, Role, State};
+use tokio::time::Instant;
 
 use crate::cluster::HashError;
 use crate::identity::{Fork, to_hex};

@@ -16,6 +16,9 @@ pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     work: Condvar,
     room: Condvar,
+    /// [`Queue::work`] for a task.
+    #[cfg(feature = "faults")]
+    hurried: tokio::sync::Notify,
 }
 
 #[derive(Default)]
@@ -60,7 +63,7 @@ impl Queue {
         waiting.round.appends.push(written);
         waiting.urgent |= waiting.round.appends.len() >= ENOUGH;
         if was_empty || waiting.urgent {
-            self.work.notify_one();
+            self.wake();
         }
         Ok(())
     }
@@ -82,7 +85,7 @@ impl Queue {
         }
         ask(&mut waiting.round);
         waiting.urgent = true;
-        self.work.notify_one();
+        self.wake();
         Ok(())
     }
 
@@ -91,8 +94,25 @@ impl Queue {
         let mut waiting = self.lock();
         if !waiting.round.is_empty() {
             waiting.urgent = true;
-            self.work.notify_one();
+            self.wake();
         }
+    }
+
+    fn wake(&self) {
+        self.work.notify_one();
+        #[cfg(feature = "faults")]
+        self.hurried.notify_one();
+    }
+
+    /// The side of a task: returns when there may be a round's worth of work.
+    #[cfg(feature = "faults")]
+    pub(crate) async fn gathered(&self) {
+        let hurry = async {
+            while !self.lock().urgent {
+                self.hurried.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(GATHER, hurry).await;
     }
 
     /// The thread's side: waits for a round's worth of work.

@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tandem_state::archive::Stream;
+use tokio::time::Instant;
 
 use super::ArchiveError;
 use super::index::{By, Index, Indexed};
@@ -49,8 +50,11 @@ impl Rebuild {
         Ok(Rebuild { directory: directory.to_owned(), work })
     }
 
-    /// Makes one anew, after a pause: who reads the old one lets it go first.
+    /// Makes one anew, after a pause: who reads the old one lets it go first. It has lost its place at once.
     pub(crate) fn anew(directory: &Path) -> Rebuild {
+        if let Err(error) = SledIndex::set_aside(directory) {
+            tracing::warn!(%error, "an index that is of no use stays where it is for now");
+        }
         Rebuild { directory: directory.to_owned(), work: Work::Wait(Instant::now() + AGAIN) }
     }
 
@@ -186,6 +190,25 @@ mod tests {
         assert_eq!(page.items[0].action, "action 1500");
         store.append(&[audit(1501)]).unwrap();
         assert_eq!(newest(&archive).unwrap().items[0].action, "action 1501");
+        store.sync_handle().close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_index_that_was_ahead_of_its_records_is_not_believed_by_the_next_start_either() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path(), 10).await;
+        // A power cut took the records and left the index; the same numbers come again, at other places.
+        std::fs::remove_dir_all(dir.path().join("audit")).unwrap();
+        let mut store = open(dir.path());
+        for seq in 0..12 {
+            store.append(&[audit(seq * 1_000_000)].map(|record| ArchiveRecord { seq, ..record })).unwrap();
+        }
+        assert_eq!(newest(&store.reader()), Err(ArchiveError::Rebuilding { percent: 0 }));
+        store.sync_handle().close().await;
+        let store = open(dir.path());
+        let page = store.reader().audit(None, 100).unwrap();
+        assert_eq!(page.items.len(), 12);
+        assert_eq!(page.items[5].action, "action 6000000");
         store.sync_handle().close().await;
     }
 

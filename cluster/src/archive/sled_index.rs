@@ -51,14 +51,21 @@ impl SledIndex {
         Ok(SledIndex { db: opened? })
     }
 
+    /// Takes an index that is of no use from its place, and durably: whoever starts next must not believe it, for it may
+    /// name places that other records have by then. Who reads it still can.
+    pub(crate) fn set_aside(directory: &Path) -> std::io::Result<()> {
+        let aside = directory.with_extension("old");
+        remove(&aside)?;
+        if directory.exists() {
+            std::fs::rename(directory, &aside)?;
+        }
+        directory.parent().map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all())
+    }
+
     /// Removes what is there and makes an empty one.
     pub(crate) fn anew(directory: &Path) -> Result<SledIndex, ArchiveError> {
-        let storage = |e: std::io::Error| ArchiveError::Storage(format!("{}: {e}", directory.display()));
-        if directory.is_dir() {
-            std::fs::remove_dir_all(directory).map_err(storage)?;
-        } else if directory.exists() {
-            std::fs::remove_file(directory).map_err(storage)?;
-        }
+        let removed = remove(&directory.with_extension("old")).and_then(|()| remove(directory));
+        removed.map_err(|e| ArchiveError::Storage(format!("{}: {e}", directory.display())))?;
         SledIndex::open(directory)
     }
 
@@ -70,6 +77,15 @@ impl SledIndex {
 
     fn get_u64(&self, key: &[u8]) -> Result<Option<u64>, ArchiveError> {
         Ok(self.db.get(key).map_err(failed)?.and_then(|value| number(&value, 0)))
+    }
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
     }
 }
 

@@ -18,6 +18,7 @@ use super::{Archive, ArchiveError};
 use crate::disk::Disk;
 use crate::health::Health;
 use crate::segment::{Cursor, Reader, Segments};
+use crate::thread;
 
 /// What readers share with the thread.
 pub(crate) struct ArchiveShared {
@@ -88,10 +89,7 @@ impl ArchiveStore {
         });
         let health = Arc::clone(health);
         let writer = Writer { stores, shared: Arc::clone(&shared), health, index_at, rebuild };
-        std::thread::Builder::new()
-            .name("archive".into())
-            .spawn(move || writer.run())
-            .map_err(|e| ArchiveError::Storage(e.to_string()))?;
+        thread::start(writer).map_err(|e| ArchiveError::Storage(e.to_string()))?;
         Ok(ArchiveStore { heads, shared })
     }
 

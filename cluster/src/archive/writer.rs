@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::ArchiveError;
 use super::index::Indexed;
 use super::queue::Round;
@@ -12,6 +14,7 @@ use super::record::{STREAMS, ordinal};
 use super::store::{ArchiveShared, IndexState, Written};
 use crate::health::{Health, Part};
 use crate::segment::{Cursor, Segments};
+use crate::thread::Worker;
 
 /// One segment store per stream, and whom to tell.
 pub(crate) struct Writer {
@@ -26,25 +29,43 @@ pub(crate) struct Writer {
 /// Bytes of a stream that are written and not synced, at most: they are kept in memory.
 const UNSYNCED_MAX: usize = 1024 * 1024;
 
-impl Writer {
-    /// Serves until told to stop.
-    pub(crate) fn run(mut self) {
+impl Worker for Writer {
+    const NAME: &'static str = "archive";
+
+    /// Serves until told to stop; while an index is made it waits for work no longer than that takes.
+    fn run(mut self) {
         let mut patience = Duration::ZERO;
         loop {
-            if let Some(tell) = self.round(patience) {
-                self.shared.set_index(IndexState::Closed);
-                drop(self);
-                let _ = tell.send(());
-                return;
+            let queue = &self.shared.queue;
+            let round = if self.rebuild.is_some() { queue.take_within(patience) } else { queue.take() };
+            if let Some(tell) = self.round(round) {
+                return self.close(tell);
             }
             patience = self.rebuild_some();
         }
     }
 
-    /// One round; while an index is made it waits for work no longer than `patience`.
-    fn round(&mut self, patience: Duration) -> Option<tokio::sync::oneshot::Sender<()>> {
-        let queue = &self.shared.queue;
-        let round = if self.rebuild.is_some() { queue.take_within(patience) } else { queue.take() };
+    #[cfg(feature = "faults")]
+    async fn simulate(mut self) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            shared.queue.gathered().await;
+            if let Some(tell) = self.round(shared.queue.take_within(Duration::ZERO)) {
+                return self.close(tell);
+            }
+            self.rebuild_some();
+        }
+    }
+}
+
+impl Writer {
+    fn close(self, tell: oneshot::Sender<()>) {
+        self.shared.set_index(IndexState::Closed);
+        drop(self);
+        let _ = tell.send(());
+    }
+
+    fn round(&mut self, round: Round) -> Option<oneshot::Sender<()>> {
         let Round { appends, syncs, stop } = round;
         let handed = appends.len() as u64;
         let result = self.write(appends, !syncs.is_empty() || stop.is_some()).map_err(|e| e.to_string());

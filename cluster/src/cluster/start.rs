@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::{BasicNode, Config, SnapshotPolicy};
 use tandem_state::{Incarnation, NodeEpoch, NodeRecord};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::StartError;
 use crate::acquaintances::Acquaintances;
@@ -23,6 +23,7 @@ use crate::identity::{self, DirectoryLock, Identity, IdentityError, raise_incarn
 use crate::invitation::Invitations;
 use crate::lease::{self, LANE_MAX, Lanes};
 use crate::lost::{self, Forks};
+use crate::net::Listener;
 use crate::node::{Node, PeerFetch, follow_addresses};
 use crate::propose::Proposer;
 use crate::quorum::Heard;
@@ -80,10 +81,10 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     renewal::at_start(&secrets, config.timing.certificate)?;
     let incarnation = raise_incarnation(data, &lock)?;
     let listen_error = |source| StartError::Listen { address: config.listen, source };
-    let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
-    let address = listener.local_addr().map_err(listen_error)?;
+    let listener = Listener::bind(config.listen).await.map_err(listen_error)?;
+    let address = listener.address().map_err(listen_error)?;
     #[cfg(feature = "faults")]
-    let faults = crate::disk::faults::Faults::default();
+    let faults = crate::sim::disk_faults().unwrap_or_default();
     #[cfg(feature = "faults")]
     let disk = faults.disk();
     #[cfg(not(feature = "faults"))]

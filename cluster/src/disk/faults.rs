@@ -22,6 +22,8 @@ struct State {
     full: bool,
     sync_delay: Duration,
     failing_syncs: u32,
+    idle_syncs: bool,
+    frozen: bool,
     files: BTreeMap<PathBuf, Account>,
     /// Files whose names no sync of their directory has seen.
     unnamed: BTreeSet<PathBuf>,
@@ -82,6 +84,16 @@ impl Faults {
         self.state().failing_syncs = count;
     }
 
+    /// Syncs say that they went well and do nothing (`true`), as on a disk that lies, or they work.
+    pub fn ignore_syncs(&self, ignore: bool) {
+        self.state().idle_syncs = ignore;
+    }
+
+    /// Nothing reaches the disk any more (`true`): a process that is killed does no work at its end, as its destructors would.
+    pub fn freeze(&self, frozen: bool) {
+        self.state().frozen = frozen;
+    }
+
     /// What a power cut does to the files: what was never synced is gone, but for the first `torn` bytes of each tail.
     /// Their process must be ended, or must not touch them again, by who calls this.
     pub fn cut_power(&self, torn: u64) -> io::Result<()> {
@@ -110,6 +122,10 @@ impl Faults {
 
     fn room(&self) -> io::Result<()> {
         if self.state().full { Err(io::Error::from_raw_os_error(ENOSPC)) } else { Ok(()) }
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.state().frozen { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
     }
 
     /// Whether the sync that begins now fails, once it took its time.
@@ -168,6 +184,7 @@ impl Disk for FaultyDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.faults.alive()?;
         self.faults.room()?;
         let below = self.below.create(path)?;
         let account = Account::default();
@@ -179,6 +196,7 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.faults.alive()?;
         self.below.rename(from, to)?;
         let mut state = self.faults.state();
         let kept = state.files.remove(from).unwrap_or_default();
@@ -189,6 +207,7 @@ impl Disk for FaultyDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.faults.alive()?;
         self.below.remove(path)?;
         let mut state = self.faults.state();
         state.files.remove(path);
@@ -197,6 +216,7 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.faults.alive()?;
         self.below.sync_directory(path)?;
         self.faults.state().unnamed.retain(|file| file.parent() != Some(path));
         Ok(())
@@ -205,6 +225,7 @@ impl Disk for FaultyDisk {
 
 impl DiskFile for FaultyFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.faults.alive()?;
         if let Err(full) = self.faults.room() {
             // A full disk takes some of it.
             self.below.write_at(offset, bytes.get(..bytes.len() / 2).unwrap_or_default())?;
@@ -216,12 +237,17 @@ impl DiskFile for FaultyFile {
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.faults.alive()?;
         self.below.truncate(length)?;
         lock(&self.account).cut(length);
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.faults.alive()?;
+        if self.faults.state().idle_syncs {
+            return Ok(());
+        }
         let fails = self.faults.sync_fails();
         lock(&self.account).sync(fails);
         if fails { Err(io::Error::from_raw_os_error(EIO)) } else { self.below.sync() }

@@ -1,10 +1,11 @@
 //! The leader's part: what it checks before a change, and the change.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::{BasicNode, ChangeMembers};
 use tandem_state::{Command, NodeId, Principal};
+use tokio::time::Instant;
 
 use super::{CHANGE_TIMEOUT, MemberAnswer, MemberAsk};
 use crate::node::Node;

@@ -18,6 +18,7 @@ use super::{Entry, LogId, Types, Vote};
 use crate::disk::Disk;
 use crate::health::Health;
 use crate::segment::{Location, Reader, SegmentError, Segments};
+use crate::thread;
 
 /// The Raft log and vote. Clones are handles of the same.
 #[derive(Clone)]
@@ -62,16 +63,15 @@ impl Log {
                 scan(&mut index, record, number, location, &mut oldest_hole)
                     .map_err(|what| SegmentError::rot(directory, location.offset, what))
             })?;
+        // A round notes how far the log is committed while entries up to there still wait for the next one.
+        index.committed = index.committed.min(index.last_log_id());
         let head = Head { vote: index.vote, committed: index.committed, purged: index.purged };
         let reader = segments.reader();
         let index = Arc::new(Mutex::new(index));
         let (asks, receiver) = channel();
         let health = Arc::clone(health);
         let io = LogIo { segments, head, index: Arc::clone(&index), asks: receiver, health };
-        std::thread::Builder::new()
-            .name("raft-log".into())
-            .spawn(move || io.run())
-            .map_err(|e| SegmentError::io(directory, e))?;
+        thread::start(io).map_err(|e| SegmentError::io(directory, e))?;
         Ok(Log { index, tickets: Arc::default(), asks, reader })
     }
 
@@ -302,6 +302,21 @@ mod tests {
         assert_eq!(log.read_vote().await.unwrap(), Some(vote));
         assert_eq!(indexes(&mut log).await, [12, 13, 14, 15]);
         assert_eq!(log.get_log_state().await.unwrap().last_purged_log_id, Some(entry(11).log_id));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_committed_beyond_the_entries_that_a_power_cut_left_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let faults = Faults::default();
+        let mut log = open(&faults, dir.path());
+        append(&mut log, 0..=3).await.unwrap();
+        // By the leader's word, while the entries up to there wait for the next sync.
+        log.save_committed(Some(entry(6).log_id)).await.unwrap();
+        log.save_vote(&Vote::new(1, 1)).await.unwrap();
+        faults.cut_power(0).unwrap();
+        drop(log);
+        let mut log = open(&Faults::default(), dir.path());
+        assert_eq!(log.read_committed().await.unwrap(), Some(entry(3).log_id));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,7 @@ use super::index::LogIndex;
 use super::{Entry, LogId, Payload, Types, Vote};
 use crate::health::{Health, Part};
 use crate::segment::{Location, SegmentError, Segments};
+use crate::thread::Worker;
 
 /// What the log's files hold. A `Head` begins each file, so that older files can go.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,11 +66,18 @@ pub(crate) struct LogIo {
     pub(crate) health: Arc<Health>,
 }
 
-#[derive(Default)]
 struct Round {
+    started: Instant,
     located: Vec<(u64, u64, Location)>,
     done: Vec<Done>,
     purged: bool,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Round {
+    fn new() -> Round {
+        Round { started: Instant::now(), located: Vec::new(), done: Vec::new(), purged: false, stop: None }
+    }
 }
 
 /// Asks merged into one sync at most.
@@ -77,9 +85,11 @@ const MERGE_MAX: usize = 1024;
 /// After so long without work a durable mark is left.
 const IDLE: Duration = Duration::from_millis(100);
 
-impl LogIo {
+impl Worker for LogIo {
+    const NAME: &'static str = "raft-log";
+
     /// Serves until told to stop, or until the log store is dropped.
-    pub(crate) fn run(mut self) {
+    fn run(mut self) {
         let mut failed: Option<String> = None;
         loop {
             let first = match self.asks.recv_timeout(IDLE) {
@@ -97,7 +107,8 @@ impl LogIo {
             };
             let mut asks = vec![first];
             asks.extend(self.asks.try_iter().take(MERGE_MAX));
-            if let Some(stopped) = self.round(asks, &mut failed) {
+            let round = self.begin(asks, &mut failed);
+            if let Some(stopped) = self.end(round, &mut failed) {
                 drop(self);
                 let _ = stopped.send(());
                 return;
@@ -105,27 +116,63 @@ impl LogIo {
         }
     }
 
-    fn round(&mut self, asks: Vec<Ask>, failed: &mut Option<String>) -> Option<oneshot::Sender<()>> {
-        let started = Instant::now();
-        let mut round = Round::default();
-        let mut stop = None;
+    /// Each round's bytes are written a while before they are synced, so that a power cut may come between.
+    #[cfg(feature = "faults")]
+    async fn simulate(mut self) {
+        const LOOK: Duration = Duration::from_millis(1);
+        let mut failed: Option<String> = None;
+        let mut idle = Duration::ZERO;
+        loop {
+            let asks: Vec<Ask> = self.asks.try_iter().take(MERGE_MAX).collect();
+            if asks.is_empty() {
+                idle += LOOK;
+                if idle == IDLE && failed.is_none() {
+                    failed = self.idle().err().map(|e| e.to_string());
+                }
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            idle = Duration::ZERO;
+            let round = self.begin(asks, &mut failed);
+            if failed.is_none() {
+                failed = self.segments.write().err().map(|e| e.to_string());
+            }
+            crate::sim::sync_takes_time().await;
+            if let Some(stopped) = self.end(round, &mut failed) {
+                drop(self);
+                let _ = stopped.send(());
+                return;
+            }
+        }
+    }
+}
+
+impl LogIo {
+    /// Puts what is asked into the file's bytes.
+    fn begin(&mut self, asks: Vec<Ask>, failed: &mut Option<String>) -> Round {
+        let mut round = Round::new();
         if failed.is_none() {
             *failed = self.roll_when_full().err().map(|e| e.to_string());
         }
         for ask in asks {
             if let Ask::Stop(stopped) = ask {
-                stop = Some(stopped);
+                round.stop = Some(stopped);
             } else if let Err(error) = self.carry_out(ask, &mut round, failed.is_some()) {
                 *failed = Some(error.to_string());
             }
         }
+        round
+    }
+
+    /// Syncs them, and tells who asked.
+    fn end(&mut self, mut round: Round, failed: &mut Option<String>) -> Option<oneshot::Sender<()>> {
         if failed.is_none() {
             let needs_sync = !round.done.is_empty();
             let written = if needs_sync { self.put_committed().and_then(|()| self.flush()) } else { Ok(()) };
             match written.and_then(|()| self.after_sync(&mut round)) {
                 Ok(()) if needs_sync => {
                     metrics::histogram!("tandem_raft_log_sync_seconds")
-                        .record(started.elapsed().as_secs_f64());
+                        .record(round.started.elapsed().as_secs_f64());
                     metrics::histogram!("tandem_raft_log_merged").record(round.done.len() as f64);
                 }
                 Ok(()) => {}
@@ -138,7 +185,7 @@ impl LogIo {
         for done in round.done {
             done.tell(failed.as_deref());
         }
-        stop
+        round.stop
     }
 
     fn carry_out(&mut self, ask: Ask, round: &mut Round, failed: bool) -> Result<(), SegmentError> {

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tandem_state::NodeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::handshake::{Client, HandshakeError, Refused};
 use super::wire::{FRAME_MAX, Frame, Kind, read};
 use super::{Lane, Link, Method};
 use crate::acquaintances::Acquaintances;
+use crate::net;
 use crate::peer::PeerError;
 use crate::secrets::Secrets;
 
@@ -319,8 +320,7 @@ impl Caller {
 
     /// Connects, proves who is there on both sides, and introduces this node.
     async fn meet(&self, address: &str, lane: Lane, node: NodeId) -> Result<Box<dyn Link>, HandshakeError> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        let stream = net::connect(address).await?;
         let ends = self.secrets.ends();
         let mut link = ends.connect(stream, self.introduction.cluster, node).await?;
         let met = self.introduction.open(&mut link, lane, node).await?;

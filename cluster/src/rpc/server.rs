@@ -5,18 +5,19 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tandem_state::NodeId;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 
 use super::hall::{Hall, Place};
 use super::handshake::{Gate, HandshakeError, Hello, Purpose, receive};
 use super::wire::{Frame, Kind, read};
 use super::{Link, Method};
+use crate::net::Listener;
 use crate::secrets::Secrets;
 
 /// A response on its way; the error is told in words.
@@ -45,7 +46,7 @@ const PULSE: Duration = Duration::from_millis(700);
 
 /// Takes connections until stopped.
 pub(crate) async fn serve<S: Service>(
-    listener: TcpListener,
+    mut listener: Listener,
     service: Arc<S>,
     secrets: Arc<Secrets>,
     mut stop: watch::Receiver<bool>,
@@ -92,7 +93,7 @@ struct Doors<S> {
 
 impl<S: Service> Doors<S> {
     /// One connection, from its first byte to its end.
-    async fn receive(&self, stream: TcpStream, remote: SocketAddr, mut place: Place) {
+    async fn receive(&self, stream: Box<dyn Link>, remote: SocketAddr, mut place: Place) {
         let met = tokio::select! {
             met = met(stream, &*self.service, &self.secrets) => met,
             () = place.given_up() => Err(late("its place was needed before it had proved who it is")),
@@ -132,12 +133,11 @@ impl Refusals {
 
 /// TLS, and the handshake inside it.
 async fn met<S: Service>(
-    stream: TcpStream,
+    stream: Box<dyn Link>,
     service: &S,
     secrets: &Secrets,
 ) -> Result<(Box<dyn Link>, Hello), HandshakeError> {
     let meet = async {
-        stream.set_nodelay(true)?;
         let (mut link, presented) = secrets.ends().accept(stream).await?;
         let hello = receive(&mut link, &presented, service).await?;
         Ok((link, hello))

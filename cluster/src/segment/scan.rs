@@ -17,9 +17,9 @@ pub(crate) struct Tail {
     pub(crate) next: u64,
     /// The records below this were vouched for by a later mark.
     pub(crate) durable: u64,
-    /// Where the others begin.
+    /// Where the last of these ends.
     pub(crate) offset: u64,
-    /// Their frames.
+    /// The frames behind it: of other records, and of marks, which were not synced either.
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -96,10 +96,10 @@ pub(crate) fn last(
         tracing::warn!(file = %path.display(), offset = end, bytes = cut, "cut a torn tail that was never acknowledged");
     }
     bytes.truncate(end);
-    let unmarked = walked.unmarked.front().map_or(walked.offset, |(_, offset)| *offset);
-    let bytes = bytes.split_off(usize::try_from(unmarked).unwrap_or(end).min(end));
+    let vouched_end = walked.vouched_end;
+    let bytes = bytes.split_off(usize::try_from(vouched_end).unwrap_or(end).min(end));
     let durable = walked.durable.clamp(first, walked.next);
-    Ok(Some(Tail { next: walked.next, durable, offset: unmarked, bytes }))
+    Ok(Some(Tail { next: walked.next, durable, offset: vouched_end, bytes }))
 }
 
 fn check_header(path: &Path, bytes: &[u8], first: u64) -> Result<(), SegmentError> {
@@ -115,14 +115,17 @@ struct Walked {
     offset: u64,
     problem: Option<&'static str>,
     durable: u64,
-    /// Records that no mark vouches for, and where they begin.
+    /// Where the last record ends that a mark vouches for.
+    vouched_end: u64,
+    /// Records that none does, and where they end.
     unmarked: VecDeque<(u64, u64)>,
 }
 
 impl Walked {
     fn vouched(&mut self, durable: u64) {
         self.durable = self.durable.max(durable);
-        while self.unmarked.front().is_some_and(|(number, _)| *number < durable) {
+        while let Some((_, end)) = self.unmarked.front().copied().filter(|(number, _)| *number < durable) {
+            self.vouched_end = end;
             self.unmarked.pop_front();
         }
     }
@@ -130,7 +133,15 @@ impl Walked {
 
 /// Visits intact records below `limit` in order.
 fn walk(bytes: &[u8], first: u64, limit: u64, visit: Visit<'_>) -> Result<Walked, SegmentError> {
-    let mut walked = Walked { next: first, offset: 0, problem: None, durable: 0, unmarked: VecDeque::new() };
+    let begins = FILE_HEADER as u64;
+    let mut walked = Walked {
+        next: first,
+        offset: begins,
+        problem: None,
+        durable: 0,
+        vouched_end: begins,
+        unmarked: VecDeque::new(),
+    };
     let mut at = FILE_HEADER;
     loop {
         walked.offset = u64::try_from(at).unwrap_or(u64::MAX);
@@ -153,7 +164,7 @@ fn walk(bytes: &[u8], first: u64, limit: u64, visit: Visit<'_>) -> Result<Walked
         if let Some(payload) = found.payload {
             let location = Location { segment: first, offset: walked.offset, size: found.size as u64 };
             visit(walked.next, location, payload)?;
-            walked.unmarked.push_back((walked.next, walked.offset));
+            walked.unmarked.push_back((walked.next, walked.offset + found.size as u64));
             walked.next += 1;
         }
         at += found.size;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tandem_state::{ClusterId, Incarnation};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
 use crate::identity::Fork;
@@ -125,8 +125,8 @@ async fn left(strangers: &mut [TcpStream]) -> usize {
 async fn however_many_strangers_hold_on_a_member_comes_in_at_its_first_try() {
     let dir = tempfile::tempdir().unwrap();
     let [here, member] = secrets(dir.path());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.address().unwrap();
     let stop = watch::Sender::new(false);
     let serving = tokio::spawn(serve(listener, Arc::new(Echo), here, stop.subscribe()));
 

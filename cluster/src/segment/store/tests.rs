@@ -232,6 +232,21 @@ fn records_whose_sync_an_earlier_process_saw_fail_are_written_again_at_the_start
 }
 
 #[test]
+fn a_mark_before_records_that_are_written_again_is_written_again_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (faults, mut store) = begun(dir.path());
+    store.mark().unwrap();
+    store.append(b"not synced").unwrap();
+    faults.fail_syncs(1);
+    store.sync().unwrap_err();
+    std::mem::forget(store); // as a killed process
+    std::mem::forget(Segments::open(&faults.disk(), dir.path(), 200, true, &mut |_, _, _| Ok(())).unwrap());
+    faults.cut_power(0).unwrap();
+    let (_, found) = open(dir.path()).unwrap();
+    assert_eq!(found.last().unwrap(), b"not synced");
+}
+
+#[test]
 fn a_power_cut_leaves_what_was_synced_and_a_torn_tail_that_is_cut() {
     let dir = tempfile::tempdir().unwrap();
     let (faults, mut store) = begun(dir.path());
