@@ -234,3 +234,28 @@ fn a_call_that_rings_when_its_node_dies_is_answered_or_given_up_at_the_next() {
         eventually(SOON, "two CDRs", || Some(demo.items(2, "/v1/cdrs")).filter(|cdrs| cdrs.len() == 2));
     assert_eq!(cdrs[0]["cause"], "cancelled");
 }
+
+/// Each node in turn is emptied and started anew, while calls talk and go on at whoever takes them.
+#[test]
+fn a_rolling_restart_drops_no_call() {
+    let demo = Demo::start_with(38, &town());
+    let report = struck(&demo, (1, 2), 1, || {
+        let (code, out, errors) = demo.cli(1, &["node", "drain"]);
+        assert_eq!(code, 0, "{out}{errors}");
+        assert_eq!(demo.member(2, 1).expect("n1 is known")["state"], "draining");
+        assert_eq!(owned(&demo, 2, 2).unwrap_or(0) + owned(&demo, 2, 3).unwrap_or(0), CALLS as u64);
+    });
+    went_on(&demo, &report, &[1, 2, 3], 1, Duration::from_millis(200));
+    let (code, out, errors) = demo.cli(2, &["node", "undrain", "n1"]);
+    assert_eq!(code, 0, "{out}{errors}");
+    eventually(SOON, "n1 takes work again", || (demo.member(2, 1)?["state"] == "up").then_some(()));
+
+    // Stopped without being emptied first: what it has goes with its goodbye.
+    let report = struck(&demo, (1, 2), 1, || {
+        let worker = demo.pid(1);
+        demo.signal(1, "-TERM");
+        demo.await_end(worker);
+    });
+    went_on(&demo, &report, &[2, 3], 2, Duration::from_millis(600));
+    back(&demo, 1);
+}

@@ -72,6 +72,8 @@ fn start(config: &Config, log_json: bool, socket: UnixStream) -> io::Result<Chil
     if log_json {
         command.arg("--log-json");
     }
+    // systemd's watchdog names this process; it is the worker that feeds it.
+    command.env_remove("WATCHDOG_PID");
     // A group of its own: a terminal's Ctrl-C reaches the guard alone, which forwards it once.
     command.stdin(OwnedFd::from(socket)).process_group(0).spawn()
 }

@@ -1,6 +1,7 @@
 //! Bringing a node up in order, and down again.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -42,6 +43,8 @@ use crate::{abdicate, keys, leader, member, propose, renewal, rules};
 
 /// Another process that is just ending is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long the port of a former process is waited for.
+const PORT_WAIT: Duration = Duration::from_secs(2);
 
 /// A node that was started.
 pub(crate) struct Running {
@@ -81,7 +84,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     renewal::at_start(&secrets, config.timing.certificate)?;
     let incarnation = raise_incarnation(data, &lock)?;
     let listen_error = |source| StartError::Listen { address: config.listen, source };
-    let listener = Listener::bind(config.listen).await.map_err(listen_error)?;
+    let listener = listen(config.listen).await.map_err(listen_error)?;
     let address = listener.address().map_err(listen_error)?;
     #[cfg(feature = "faults")]
     let faults = crate::sim::disk_faults().unwrap_or_default();
@@ -225,6 +228,19 @@ async fn take_lock(data: &Path) -> Result<DirectoryLock, StartError> {
             return Err(StartError::InUse(data.display().to_string()));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A process before this one may have left its directory and not its port yet.
+async fn listen(at: SocketAddr) -> io::Result<Listener> {
+    let deadline = Instant::now() + PORT_WAIT;
+    loop {
+        match Listener::bind(at).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            bound => return bound,
+        }
     }
 }
 
