@@ -206,6 +206,8 @@ pub(crate) struct Step {
 pub(crate) struct Bounds {
     /// Milliseconds in which a phone of a standing call may hear nothing.
     pub(crate) audio_gap_ms: u64,
+    /// The same for all but one phone in a hundred, if that is to be less.
+    pub(crate) audio_gap_p99_ms: Option<u64>,
     /// Standing calls that may end otherwise than by their phones.
     pub(crate) calls_lost: usize,
     /// Milliseconds between two acknowledged registrations or writes.
@@ -222,6 +224,7 @@ impl Default for Bounds {
     fn default() -> Bounds {
         Bounds {
             audio_gap_ms: 1_500,
+            audio_gap_p99_ms: None,
             calls_lost: 0,
             service_gap_ms: 5_000,
             back_s: 10,

@@ -8,6 +8,7 @@ mod writes;
 use crate::history::{PhonesSeen, Registration, Write};
 use crate::script::Script;
 use crate::world::World;
+use crate::world::content::TOWN;
 pub(crate) use calls::flood;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -107,7 +108,12 @@ impl<'scope> Workload<'scope> {
         }
         let rate = script.workload.registrations_per_second;
         if rate > 0.0 {
-            self.others.push(scope.spawn(move || registrations::keep_on(world, rate, told, clock)));
+            let watch = Watch::since(clock);
+            let shown = watch.clone();
+            let thread = scope.spawn(move || registrations::keep_on(world, rate, told, (clock, shown)));
+            let (what, tenant) = ("phones that register".to_owned(), TOWN.name.to_owned());
+            let seen = PhonesSeen { what, tenant, ..PhonesSeen::default() };
+            self.phones.push(Running { seen, watch, thread });
         }
         // One client stands still with the node that it asks; two do it one after the other.
         let rate = script.workload.writes_per_second / 2.0;

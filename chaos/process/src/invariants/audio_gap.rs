@@ -29,6 +29,9 @@ pub(super) fn judge(history: &History) -> Judgement {
     }
     longest.sort_unstable();
     let at = |share: usize| longest.get(longest.len() * share / 100).or(longest.last()).copied().unwrap_or(0);
+    if let Some(bound) = history.bounds.audio_gap_p99_ms.filter(|bound| at(99) > *bound) {
+        judgement.broken.push(format!("more than one phone in a hundred heard nothing for {bound} ms"));
+    }
     judgement.figures =
         format!("longest silence of a phone: median {} ms, p99 {} ms, worst {} ms", at(50), at(99), at(100));
     judgement
@@ -60,6 +63,13 @@ mod tests {
         let mut history = made_up::history();
         history.phones[0].seen.silences[0].until_ms += 1_000;
         assert_eq!(judge(&history).broken, ["town: 1400 heard nothing for 1700 ms from 3.000 s"]);
+    }
+
+    #[test]
+    fn a_bound_for_most_phones_is_one_of_its_own() {
+        let mut history = made_up::history();
+        history.bounds.audio_gap_p99_ms = Some(600);
+        assert_eq!(judge(&history).broken, ["more than one phone in a hundred heard nothing for 600 ms"]);
     }
 
     #[test]

@@ -16,10 +16,8 @@ use tandem_phones::digest::Algorithm;
 use tandem_phones::register::Phones;
 use tandem_phones::watch::Watch;
 
-/// How long a phone waits for an answer: as long as people do.
+/// How long a phone waits for an answer: as long as people do. Who gave up a BYE sooner would leave its call behind.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Short calls are given up sooner, for there are only so many phones.
-const IMPATIENCE: Duration = Duration::from_secs(6);
 
 struct Parties {
     tenant: Tenant,
@@ -113,7 +111,6 @@ pub(super) fn short<'scope>(
         calls: whole(short.per_second * script.workload.for_s),
         rate: short.per_second,
         hold: Duration::from_secs_f64(short.talk_s),
-        patience: IMPATIENCE,
         ..options(world, &parties)
     };
     run(scope, ("calls that come and go".to_owned(), TOWN, false), options, clock)
@@ -139,7 +136,6 @@ pub(crate) fn flood<'scope>(
         rate: per_second,
         hold: Duration::from_millis(200),
         rtp: false,
-        patience: IMPATIENCE,
         ..options(world, &parties)
     };
     run(scope, (format!("{per_second} calls a second of the crowd"), CROWD, false), options, clock)

@@ -5,11 +5,13 @@ use super::{Told, lock};
 use crate::history::Registration;
 use crate::world::World;
 use crate::world::content::{PASSWORD, REGISTERING, REGISTERING_COUNT, TOWN};
+use serde_json::Value;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 use tandem_phones::digest::{Algorithm, Challenge, Credentials};
 use tandem_phones::endpoint::{Endpoint, Event};
 use tandem_phones::message::Message;
+use tandem_phones::watch::Watch;
 
 /// A phone that is not answered tries no longer; the next one does.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -30,10 +32,16 @@ struct Attempt {
 }
 
 /// Registers at this rate until told to stop.
-pub(super) fn keep_on(world: &World, rate: f64, told: &Told, clock: Instant) {
+pub(super) fn keep_on(
+    world: &World,
+    rate: f64,
+    told: &Told,
+    (clock, watch): (Instant, Watch),
+) -> std::io::Result<Value> {
     let local = SocketAddrV4::new(world.place().phones(12), 5060);
-    let mut endpoint = Endpoint::bind(local).expect("the phones' address is free");
+    let mut endpoint = Endpoint::bind(local)?;
     endpoint.set_life(PATIENCE);
+    endpoint.watch = Some(watch);
     let mut phones = Phones { world, endpoint, tried: Vec::new() };
     let began = Instant::now();
     while !told.is_over() || phones.endpoint.is_busy() {
@@ -51,6 +59,7 @@ pub(super) fn keep_on(world: &World, rate: f64, told: &Told, clock: Instant) {
             }
         }
     }
+    Ok(Value::Null)
 }
 
 impl Phones<'_> {
