@@ -11,7 +11,7 @@ mod hash_equal;
 pub(crate) mod made_up;
 mod memory_level;
 mod no_acknowledged_write_lost;
-mod nothing_left;
+pub(crate) mod nothing_left;
 mod one_cdr;
 mod one_owner;
 mod service_goes_on;

@@ -2,7 +2,7 @@
 
 use crate::faults::{self, Undo};
 use crate::history::{History, NodeEnd};
-use crate::invariants::{Invariant, Judgement};
+use crate::invariants::{Invariant, Judgement, nothing_left};
 use crate::observe::Observed;
 use crate::place::Place;
 use crate::script::{Fault, Script, Step};
@@ -39,8 +39,8 @@ impl Ran {
 
 /// All nodes are up and still again within this; how soon each must be is an invariant.
 const WHOLE: Duration = Duration::from_secs(45);
-/// What is left of calls goes within this.
-const STILL: Duration = Duration::from_secs(20);
+/// What is left of calls goes within this: a leg whose phone may still surprise us waits for 64 T1 = 32 s (RFC 3261).
+const STILL: Duration = Duration::from_secs(40);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs a script; the nodes' files are in `dir`.
@@ -174,9 +174,11 @@ fn await_still(world: &World) {
     while Instant::now() < deadline {
         let calls =
             (0..3).all(|index| world.api(index).items("/v1/calls").is_some_and(|calls| calls.is_empty()));
-        let gauges = || (0..3).map(|index| gauges(world, index));
-        let sessions = gauges().all(|gauges| gauges.get("tandem_rtp_sessions") == Some(&0.0));
-        if calls && sessions {
+        let is_still = |index| {
+            let shown = gauges(world, index);
+            nothing_left::GAUGES.iter().all(|name| shown.get(*name) == Some(&0.0))
+        };
+        if calls && (0..3).all(is_still) {
             return;
         }
         std::thread::sleep(LOOK);

@@ -193,6 +193,9 @@ impl Run<'_> {
             ("INVITE", None) if message.get("To").is_some_and(|to| tag_of(to).is_none()) => {
                 self.ring(message, from)
             }
+            ("INVITE" | "UPDATE", Some(leg)) if self.is_over(leg) => {
+                self.reply(message, 481, "Call/Transaction Does Not Exist", from)
+            }
             ("INVITE" | "UPDATE", Some(leg)) => self.renegotiate(leg, message, from),
             ("ACK", Some(leg)) => self.acknowledged(leg),
             ("ACK", None) => {}
@@ -204,6 +207,11 @@ impl Run<'_> {
                 self.reply(message, 481, "Call/Transaction Does Not Exist", from);
             }
         }
+    }
+
+    /// A dialog is over for who sends its BYE (RFC 3261 section 15).
+    fn is_over(&self, index: usize) -> bool {
+        self.legs.get(index).is_some_and(|leg| matches!(leg.phase, Phase::Ending | Phase::Over))
     }
 
     fn reply(&mut self, request: &Message, status: u16, reason: &str, to: SocketAddrV4) {
