@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR
 CARGO ?= cargo
 RELEASE = $(CARGO_TARGET_DIR)/release
 
-.PHONY: help demo build test test-fast sim chaos bench fmt lint
+.PHONY: help demo demo-kill build test test-fast sim chaos bench fmt lint
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -15,6 +15,10 @@ help: ## this list
 
 demo: build ## three nodes on this machine, in the foreground (DIR=./demo-data, FILE=apply.yaml)
 	@exec $(RELEASE)/tandem demo $(if $(DIR),--dir '$(DIR)') $(if $(FILE),--file '$(FILE)')
+
+demo-kill: build ## ten calls talk, their node is killed, and a plain account says what happened to each
+	$(CARGO) build --release --quiet -p tandem-chaos-process --bin tandem-chaos
+	@exec $(RELEASE)/tandem-chaos demo-kill --program $(RELEASE)/tandem
 
 build: ## the release binary
 	@deploy/install/build.sh
@@ -34,9 +38,9 @@ sim: ## the simulations, with 400 seeds of real nodes (NODES_SEEDS=n: so many); 
 	@deploy/install/build.sh
 	@tests/run sim
 
-chaos: ## real processes: 200 leaders killed in a row, nodes killed and paused under load, a quorum forced
+chaos: ## real processes: all of chaos/scripts, with chaos-report/index.html, and 200 leaders killed in a row
 	@deploy/install/build.sh
-	@deploy/install/phones.sh
+	@deploy/install/chaos.sh
 	@tests/run chaos
 
 bench: ## figures beside Kamailio, rtpengine and etcd, into FIGURES.md (BENCH_QUICK=1: a short run)

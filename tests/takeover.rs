@@ -64,6 +64,7 @@ fn talk(demo: &Demo, nodes: (u8, u8), hold: Duration) -> Options {
         register: true,
         pids: Vec::new(),
         patience: Duration::from_secs(15),
+        watch: None,
     }
 }
 

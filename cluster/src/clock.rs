@@ -85,7 +85,19 @@ pub(crate) fn wall_ms() -> u64 {
         return wall_ms;
     }
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    #[cfg(feature = "faults")]
+    let ms = ms.saturating_add_signed(SET_OFF_MS.load(std::sync::atomic::Ordering::Relaxed));
+    ms
+}
+
+#[cfg(feature = "faults")]
+static SET_OFF_MS: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+
+/// Sets this process's wall clock off by so much, as somebody does who sets a machine's clock. Test builds only.
+#[cfg(feature = "faults")]
+pub fn set_wall_off(by_ms: i64) {
+    SET_OFF_MS.store(by_ms, std::sync::atomic::Ordering::Relaxed);
 }
 
 /// The wall clock in seconds since the Unix epoch.

@@ -57,6 +57,8 @@ mod tls;
 pub use archive::Archive;
 pub use backup::{BackupError, BackupHead, RestoreError, restore};
 pub use checkup::{Finding, Level};
+#[cfg(feature = "faults")]
+pub use clock::set_wall_off;
 pub use cluster::{
     Cluster, Committed, HashError, InviteError, MemberError, ProposeError, ReadError, RotateError, StartError,
 };
@@ -67,6 +69,8 @@ pub use invitation::invited_node;
 pub use lease::Lease;
 pub use peer::{PeerError, PeerFuture, PeerHandler};
 pub use rescue::{Forced, Other, Remains, RescueError, examine, force_quorum};
+#[cfg(any(test, feature = "faults"))]
+pub use rpc::faults::{Way, heal_ways, set_way};
 pub use salvage::{Salvaged, cdr_of_text, cdr_to_text, salvage};
 pub use setup::{InitError, Initialised, JoinError, Joined, init, join};
 pub use status::{

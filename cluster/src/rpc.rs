@@ -2,6 +2,8 @@
 //! other node, so that heartbeats never wait behind bulk. Inside TLS each connection begins with a [`handshake`].
 
 pub(crate) mod client;
+#[cfg(any(test, feature = "faults"))]
+pub(crate) mod faults;
 mod hall;
 pub(crate) mod handshake;
 pub(crate) mod server;

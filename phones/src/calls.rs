@@ -9,6 +9,7 @@ use crate::leg::{Leg, Phase};
 use crate::measure::{self, Usage};
 use crate::media::{Media, Report};
 use crate::register::{self, Phones};
+use crate::watch::Watch;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -55,6 +56,8 @@ pub struct Options {
     pub pids: Vec<u32>,
     /// How long a request waits for its final response.
     pub patience: Duration,
+    /// Who is shown what happens while it happens.
+    pub watch: Option<Watch>,
 }
 
 /// Timers of calls.
@@ -180,9 +183,11 @@ impl Run<'_> {
     fn new(options: &Options) -> io::Result<Run<'_>> {
         let pairs = options.callees.count.min(options.callers.count);
         let ip = *options.callees.local.ip();
-        let media = if options.rtp { Some(Media::open(ip, options.rtp_port, pairs * 2)?) } else { None };
+        let open = || Media::open(ip, options.rtp_port, pairs * 2, options.watch.clone());
+        let media = if options.rtp { Some(open()?) } else { None };
         let mut endpoint = Endpoint::bind(options.callees.local)?;
         endpoint.set_life(options.patience);
+        endpoint.watch.clone_from(&options.watch);
         Ok(Run {
             options,
             endpoint,
@@ -279,8 +284,16 @@ impl Run<'_> {
     }
 
     fn step(&mut self, until: Instant) {
+        // Who watches is shown a count in time, whatever happens.
+        let until = match &self.options.watch {
+            Some(_) => until.min(Instant::now() + Duration::from_millis(20)),
+            None => until,
+        };
         for event in self.endpoint.poll(until) {
             self.handle(event);
+        }
+        if let Some(watch) = self.options.watch.as_ref().filter(|watch| watch.is_due()) {
+            watch.count(self.up(), self.media.as_ref().map(Media::audible).unwrap_or_default());
         }
     }
 

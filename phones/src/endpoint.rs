@@ -2,6 +2,7 @@
 //! responses for retransmitted requests, and a timer queue. One thread; `poll` gives what happened.
 
 use crate::message::Message;
+use crate::watch::Watch;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -69,6 +70,8 @@ pub struct Endpoint<Due> {
     timers: BTreeMap<(Instant, u64), Timer<Due>>,
     serial: u64,
     life: Duration,
+    /// Who is shown each message that arrives.
+    pub watch: Option<Watch>,
     /// How often a request had to be sent again.
     pub retransmissions: u64,
     /// Things that a correct peer doesn't send, by kind.
@@ -95,6 +98,7 @@ impl<Due> Endpoint<Due> {
             timers: BTreeMap::new(),
             serial: u64::from(std::process::id()) << 32,
             life: LIFE,
+            watch: None,
             retransmissions: 0,
             surprises: BTreeMap::new(),
         })
@@ -195,7 +199,10 @@ impl<Due> Endpoint<Due> {
                 Ok((length, SocketAddr::V4(from))) => {
                     let message = buffer.get(..length).and_then(Message::parse);
                     match message {
-                        Some(message) => self.take(message, from, &mut events),
+                        Some(message) => {
+                            self.show(&message, from);
+                            self.take(message, from, &mut events);
+                        }
                         None if length < 5 => {}
                         None => self.surprise("not SIP"),
                     }
@@ -206,6 +213,12 @@ impl<Due> Endpoint<Due> {
         }
         self.expire(&mut events);
         events
+    }
+
+    fn show(&self, message: &Message, from: SocketAddrV4) {
+        if let Some(watch) = &self.watch {
+            watch.hear(message, from);
+        }
     }
 
     fn take(&mut self, message: Message, from: SocketAddrV4, events: &mut Vec<Event<Due>>) {

@@ -12,3 +12,4 @@ pub mod measure;
 pub mod media;
 pub mod message;
 pub mod register;
+pub mod watch;

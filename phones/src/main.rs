@@ -222,6 +222,7 @@ fn call_options(args: &CallArgs) -> calls::Options {
         register: !args.no_register,
         pids: args.phones.pids.clone(),
         patience: Duration::from_secs_f64(args.patience),
+        watch: None,
     }
 }
 

@@ -5,10 +5,11 @@
 mod receive;
 
 use crate::histogram::Histogram;
+use crate::watch::{SILENCE_MS, Watch};
 use receive::Receiver;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub(crate) struct Side {
     to: AtomicU64,
     /// Set at the begin of a call, so that the silence since the last one is no gap.
     fresh: AtomicBool,
+    /// When it heard something last, or began to talk: nanoseconds since the base.
+    heard_at: AtomicU64,
 }
 
 /// What was heard since the last reset.
@@ -68,6 +71,8 @@ pub(crate) enum Command {
 pub struct Media {
     sides: Arc<Vec<Side>>,
     commands: mpsc::Sender<Command>,
+    base: Instant,
+    watch: Option<Watch>,
     stop: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<()>>,
 }
@@ -77,7 +82,7 @@ impl Media {
     ///
     /// # Errors
     /// When there are not enough free ports, or no epoll.
-    pub fn open(ip: Ipv4Addr, port: u16, count: usize) -> io::Result<Media> {
+    pub fn open(ip: Ipv4Addr, port: u16, count: usize, watch: Option<Watch>) -> io::Result<Media> {
         let mut sides = Vec::with_capacity(count);
         for port in (port..u16::MAX).step_by(2) {
             if sides.len() == count {
@@ -86,8 +91,8 @@ impl Media {
             let address = SocketAddrV4::new(ip, port);
             let Ok(socket) = UdpSocket::bind(address) else { continue };
             socket.set_nonblocking(true)?;
-            let fresh = AtomicBool::new(true);
-            sides.push(Side { socket, address, to: AtomicU64::new(0), fresh });
+            let (fresh, heard_at) = (AtomicBool::new(true), AtomicU64::new(0));
+            sides.push(Side { socket, address, to: AtomicU64::new(0), fresh, heard_at });
         }
         if sides.len() < count {
             return Err(io::Error::other("not enough free ports for the phones' media"));
@@ -95,8 +100,9 @@ impl Media {
         let sides = Arc::new(sides);
         let stop = Arc::new(AtomicBool::new(false));
         let base = Instant::now();
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let (commands, inbox) = mpsc::channel();
-        let receiver = Receiver::new(Arc::clone(&sides), inbox, base)?;
+        let receiver = Receiver::new(Arc::clone(&sides), inbox, (base, run), watch.clone())?;
         let threads = vec![
             thread::spawn({
                 let stop = Arc::clone(&stop);
@@ -104,10 +110,10 @@ impl Media {
             }),
             thread::spawn({
                 let (sides, stop) = (Arc::clone(&sides), Arc::clone(&stop));
-                move || send(&sides, &stop, base)
+                move || send(&sides, &stop, base, run)
             }),
         ];
-        Ok(Media { sides, commands, stop, threads })
+        Ok(Media { sides, commands, base, watch, stop, threads })
     }
 
     /// The address of a phone's socket, for its session description.
@@ -116,13 +122,28 @@ impl Media {
     }
 
     /// A phone starts to talk to this address, or `None`: falls silent.
-    pub fn talk(&self, side: usize, to: Option<SocketAddrV4>) {
-        let Some(side) = self.sides.get(side) else { return };
+    pub fn talk(&self, index: usize, to: Option<SocketAddrV4>) {
+        let Some(side) = self.sides.get(index) else { return };
         let packed = to.map_or(0, |to| (u64::from(u32::from(*to.ip())) << 16) | u64::from(to.port()));
         let before = side.to.swap(packed, Ordering::Relaxed);
         if before == 0 && packed != 0 {
             side.fresh.store(true, Ordering::Relaxed);
+            side.heard_at.store(nanos(self.base), Ordering::Relaxed);
         }
+        if let (Some(watch), true, 0) = (&self.watch, before != 0, packed) {
+            let since = self.base + Duration::from_nanos(side.heard_at.load(Ordering::Relaxed));
+            watch.silent(index, since, Instant::now());
+        }
+    }
+
+    /// How many phones should hear something now, and how many do.
+    pub fn audible(&self) -> (usize, usize) {
+        let now = nanos(self.base);
+        let talking = || self.sides.iter().filter(|side| side.to.load(Ordering::Relaxed) != 0);
+        let heard = |side: &&Side| {
+            now.saturating_sub(side.heard_at.load(Ordering::Relaxed)) <= SILENCE_MS * 1_000_000
+        };
+        (talking().count(), talking().filter(heard).count())
     }
 
     /// Forgets what was heard.
@@ -147,8 +168,20 @@ impl Drop for Media {
     }
 }
 
+/// Runs of one process have numbers, so that a phone knows a stranger's packet even if that is of another run.
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
+/// Which phone of which run.
+fn sender(run: u32, side: usize) -> u32 {
+    (run << 16) | (u32::try_from(side).unwrap_or(u32::MAX) & 0xffff)
+}
+
+fn nanos(base: Instant) -> u64 {
+    u64::try_from(base.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Each millisecond the next twentieth of the phones sends its packet.
-fn send(sides: &[Side], stop: &AtomicBool, base: Instant) {
+fn send(sides: &[Side], stop: &AtomicBool, base: Instant, run: u32) {
     let mut counters = vec![0_u32; sides.len()];
     let mut tick = 0_usize;
     let began = Instant::now();
@@ -164,7 +197,7 @@ fn send(sides: &[Side], stop: &AtomicBool, base: Instant) {
             }
             *counter = counter.wrapping_add(1);
             let to = SocketAddrV4::new(Ipv4Addr::from(low_32(to >> 16)), low_16(to));
-            let _ = side.socket.send_to(&packet(index, *counter, base), to);
+            let _ = side.socket.send_to(&packet(sender(run, index), *counter, base), to);
         }
         tick += 1;
     }
@@ -181,17 +214,16 @@ fn low_16(value: u64) -> u16 {
 }
 
 /// RTP header (RFC 3550 section 5.1, PCMU), then time, phone and number; the rest is silence.
-fn packet(side: usize, counter: u32, base: Instant) -> [u8; PACKET] {
-    let now = u64::try_from(base.elapsed().as_nanos()).unwrap_or(u64::MAX);
+fn packet(sender: u32, counter: u32, base: Instant) -> [u8; PACKET] {
+    let now = nanos(base);
     let mut bytes = [0xff_u8; PACKET];
-    let side = u32::try_from(side).unwrap_or(u32::MAX);
     let fields = [0x80, 0]
         .into_iter()
         .chain(low_16(u64::from(counter)).to_be_bytes())
         .chain(counter.wrapping_mul(160).to_be_bytes())
-        .chain(side.wrapping_add(1).to_be_bytes())
+        .chain(sender.wrapping_add(1).to_be_bytes())
         .chain(now.to_be_bytes())
-        .chain(side.to_be_bytes())
+        .chain(sender.to_be_bytes())
         .chain(counter.to_be_bytes());
     bytes.iter_mut().zip(fields).for_each(|(byte, field)| *byte = field);
     bytes
@@ -203,7 +235,7 @@ mod tests {
 
     #[test]
     fn two_phones_that_talk_directly_hear_each_other_without_loss() {
-        let media = Media::open(Ipv4Addr::new(127, 0, 0, 1), 42_000, 2).unwrap();
+        let media = Media::open(Ipv4Addr::new(127, 0, 0, 1), 42_000, 2, None).unwrap();
         media.talk(0, media.address(1));
         media.talk(1, media.address(0));
         let deadline = Instant::now() + Duration::from_secs(5);

@@ -47,10 +47,7 @@ impl Switch {
     pub(super) async fn start(&self, config: &Config, cluster: &Cluster) -> anyhow::Result<()> {
         let running = tandem_actors::start(cluster.clone(), switch_config(config, cluster)).await?;
         #[cfg(feature = "faults")]
-        {
-            let disk = cluster.disk_faults();
-            tokio::spawn(super::faults::serve(config.data.clone(), running.clone(), disk));
-        }
+        tokio::spawn(super::faults::serve(config.data.clone(), running.clone(), cluster.clone()));
         self.shown.running.get_or_init(|| running);
         Ok(())
     }

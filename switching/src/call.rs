@@ -35,7 +35,7 @@ pub use leg::Leg;
 pub use media::is_relayable;
 pub use setup::{Lost, Setup, SetupTarget};
 pub use takeover::{TakenLeg, Takeover, Way};
-pub use wire::{branch_leg, leg_of_tag};
+pub use wire::{branch_leg, epoch_of_cseq, leg_of_tag};
 
 /// Numbers that shape a call.
 #[derive(Debug, Clone, PartialEq, Eq)]

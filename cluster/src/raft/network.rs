@@ -58,6 +58,10 @@ pub(crate) enum PartAnswer {
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
 /// Installing may have to fetch archive records first.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
+/// An append may be answered so late. Raft would have it within a heartbeat, which it looks after by itself where it means
+/// a heartbeat; over a link whose round trip is longer than that, no entry would ever count as written there, and a leader
+/// behind such links would lead without a quorum as long as its heartbeats arrive.
+const APPEND_WAIT: Duration = Duration::from_secs(1);
 
 impl RaftNetworkFactory<Types> for Network {
     type Network = NetworkClient;
@@ -98,7 +102,7 @@ impl RaftNetworkV2<Types> for NetworkClient {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        self.ask(Method::Append, &rpc, option.hard_ttl()).await
+        self.ask(Method::Append, &rpc, option.hard_ttl().max(APPEND_WAIT)).await
     }
 
     async fn vote(

@@ -320,7 +320,11 @@ impl Caller {
 
     /// Connects, proves who is there on both sides, and introduces this node.
     async fn meet(&self, address: &str, lane: Lane, node: NodeId) -> Result<Box<dyn Link>, HandshakeError> {
+        #[cfg(any(test, feature = "faults"))]
+        super::faults::passable(node).await;
         let stream = net::connect(address).await?;
+        #[cfg(any(test, feature = "faults"))]
+        let stream = super::faults::Line::over(stream, super::faults::Whose::of(node));
         let ends = self.secrets.ends();
         let mut link = ends.connect(stream, self.introduction.cluster, node).await?;
         let met = self.introduction.open(&mut link, lane, node).await?;

@@ -138,8 +138,14 @@ async fn met<S: Service>(
     secrets: &Secrets,
 ) -> Result<(Box<dyn Link>, Hello), HandshakeError> {
     let meet = async {
+        #[cfg(any(test, feature = "faults"))]
+        let whose = super::faults::Whose::default();
+        #[cfg(any(test, feature = "faults"))]
+        let stream = super::faults::Line::over(stream, whose.clone());
         let (mut link, presented) = secrets.ends().accept(stream).await?;
         let hello = receive(&mut link, &presented, service).await?;
+        #[cfg(any(test, feature = "faults"))]
+        whose.is(hello.node);
         Ok((link, hello))
     };
     let met = tokio::time::timeout(HANDSHAKE_TIMEOUT, meet).await;

@@ -5,6 +5,7 @@ use crate::digest::{Algorithm, Challenge};
 use crate::endpoint::Event;
 use crate::leg::{Leg, Phase, ack_of_failure};
 use crate::message::{Message, audio_address, audio_sdp, tag_of, user_of};
+use crate::watch;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,27 @@ impl Run<'_> {
             state.ending = false;
             state.begun = Some(Instant::now());
         }
+        self.show_begin(index, pair);
         self.invite(index);
+    }
+
+    fn show_begin(&self, index: usize, pair: usize) {
+        if let (Some(watch), Some(leg)) = (&self.options.watch, self.legs.get(index)) {
+            watch.begun(watch::Call {
+                pair,
+                from: self.options.callers.number(pair),
+                to: self.options.callees.number(pair),
+                domain: self.options.callers.domain.clone(),
+                caller_id: leg.call_id.clone(),
+                ..watch::Call::default()
+            });
+        }
+    }
+
+    fn note(&self, pair: usize, note: impl FnOnce(&mut watch::Call, u64)) {
+        if let Some(watch) = &self.options.watch {
+            watch.note(pair, note);
+        }
     }
 
     fn keep(&mut self, leg: Leg) -> usize {
@@ -154,6 +175,7 @@ impl Run<'_> {
         leg.ack = Some((bytes.clone(), to));
         self.endpoint.send_raw(&bytes, to);
         self.answered += 1;
+        self.note(pair, |call, now| call.answered_ms = Some(now));
         self.setup.add(u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX));
         match audio_address(&message.body) {
             Some(to) => self.talk(owner, Some(to)),
@@ -171,6 +193,9 @@ impl Run<'_> {
             ("INVITE", None) if message.get("To").is_some_and(|to| tag_of(to).is_none()) => {
                 self.ring(message, from)
             }
+            ("INVITE" | "UPDATE", Some(leg)) if self.is_over(leg) => {
+                self.reply(message, 481, "Call/Transaction Does Not Exist", from)
+            }
             ("INVITE" | "UPDATE", Some(leg)) => self.renegotiate(leg, message, from),
             ("ACK", Some(leg)) => self.acknowledged(leg),
             ("ACK", None) => {}
@@ -182,6 +207,11 @@ impl Run<'_> {
                 self.reply(message, 481, "Call/Transaction Does Not Exist", from);
             }
         }
+    }
+
+    /// A dialog is over for who sends its BYE (RFC 3261 section 15).
+    fn is_over(&self, index: usize) -> bool {
+        self.legs.get(index).is_some_and(|leg| matches!(leg.phase, Phase::Ending | Phase::Over))
     }
 
     fn reply(&mut self, request: &Message, status: u16, reason: &str, to: SocketAddrV4) {
@@ -209,6 +239,8 @@ impl Run<'_> {
         {
             self.endpoint.surprise("a second INVITE for one call");
         }
+        let call_id = invite.get("Call-ID").map(str::to_owned);
+        self.note(pair, |call, _| call.callee_id = call_id);
         let ringing = Message::response(invite, 180, "Ringing", &tag);
         self.endpoint.respond(invite, &ringing, from);
         if self.options.ring.is_zero() {
@@ -231,6 +263,7 @@ impl Run<'_> {
             leg.unacknowledged = Some((ok.to_bytes(), to, 0));
             leg.phase = Phase::Up;
         }
+        self.note(pair, |call, now| call.picked_up_ms = Some(now));
         self.endpoint.after(Duration::from_millis(500), Due::Repeat(index));
         match audio_address(&invite.body) {
             Some(to) => self.talk(index, Some(to)),
@@ -281,7 +314,12 @@ impl Run<'_> {
         let (pair, unexpected) = (leg.pair, !self.pairs.get(leg.pair).is_some_and(|pair| pair.ending));
         if unexpected {
             let reason = message.get("Reason").unwrap_or("no reason").to_owned();
-            *self.failures.entry(format!("ended by the switch: {reason}")).or_default() += 1;
+            let cause = format!("ended by the switch: {reason}");
+            self.note(pair, |call, now| {
+                call.hung_up_ms = Some(now);
+                call.failure.get_or_insert(cause.clone());
+            });
+            *self.failures.entry(cause).or_default() += 1;
             if let Some(pair) = self.pairs.get_mut(pair) {
                 pair.ending = true;
             }
@@ -323,6 +361,7 @@ impl Run<'_> {
         };
         let leg = if by_caller { caller } else { state.callee.unwrap_or(caller) };
         let others = [state.caller, state.callee];
+        self.note(pair, |call, now| call.hung_up_ms = Some(now));
         others.into_iter().flatten().for_each(|leg| self.talk(leg, None));
         let Some(state) = self.legs.get_mut(leg).filter(|leg| leg.phase == Phase::Up) else { return };
         state.phase = Phase::Ending;
@@ -357,7 +396,13 @@ impl Run<'_> {
     pub(super) fn finish(&mut self, pair: usize, cause: Option<&str>) {
         let Some(state) = self.pairs.get_mut(pair) else { return };
         let (Some(caller), callee) = (state.caller.take(), state.callee.take()) else { return };
-        self.up_seconds += state.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
+        let failure = cause.map(str::to_owned);
+        let begun = state.begun;
+        self.note(pair, |call, now| {
+            call.ended_ms = Some(now);
+            call.failure = call.failure.take().or(failure);
+        });
+        self.up_seconds += begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
         self.finished += 1;
         match cause {
             Some(cause) => *self.failures.entry(cause.to_owned()).or_default() += 1,

@@ -1,12 +1,13 @@
 //! The receiving half of the phones' sound: one thread, level-triggered epoll, one receive call per ready socket.
 
-use super::{Command, HEADER, PACKET, Report, Side};
+use super::{Command, HEADER, PACKET, Report, Side, nanos, sender};
+use crate::watch::Watch;
 use rustix::event::{Timespec, epoll};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What one phone heard since the last reset.
 #[derive(Default, Clone)]
@@ -23,24 +24,27 @@ pub(super) struct Receiver {
     sides: Arc<Vec<Side>>,
     inbox: mpsc::Receiver<Command>,
     base: Instant,
+    run: u32,
     epoll: OwnedFd,
     heard: Vec<Heard>,
     report: Report,
     since: u64,
+    watch: Option<Watch>,
 }
 
 impl Receiver {
     pub(super) fn new(
         sides: Arc<Vec<Side>>,
         inbox: mpsc::Receiver<Command>,
-        base: Instant,
+        (base, run): (Instant, u32),
+        watch: Option<Watch>,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for (index, side) in sides.iter().enumerate() {
             epoll::add(&epoll, &side.socket, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN)?;
         }
         let heard = vec![Heard::default(); sides.len()];
-        Ok(Receiver { sides, inbox, base, epoll, heard, report: Report::default(), since: 0 })
+        Ok(Receiver { sides, inbox, base, run, epoll, heard, report: Report::default(), since: 0, watch })
     }
 
     pub(super) fn run(mut self, stop: &AtomicBool) {
@@ -65,7 +69,7 @@ impl Receiver {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        nanos(self.base)
     }
 
     fn reset(&mut self) {
@@ -85,6 +89,14 @@ impl Receiver {
         };
         if side.fresh.swap(false, Ordering::Relaxed) {
             heard.last = None;
+        }
+        let before = side.heard_at.swap(now, Ordering::Relaxed);
+        if let Some(watch) = self.watch.as_ref().filter(|_| side.to.load(Ordering::Relaxed) != 0) {
+            let at = |nanos| self.base + Duration::from_nanos(nanos);
+            watch.silent(index, at(before), at(now));
+            if stamp.sender != sender(self.run, index ^ 1) {
+                watch.crossed();
+            }
         }
         heard.received += 1;
         match heard.last {
@@ -125,6 +137,7 @@ impl Receiver {
 
 struct Stamp {
     sent: u64,
+    sender: u32,
     counter: u32,
 }
 
@@ -134,7 +147,8 @@ impl Stamp {
             return None;
         }
         let sent = u64::from_be_bytes(bytes.get(HEADER..HEADER + 8)?.try_into().ok()?);
+        let sender = u32::from_be_bytes(bytes.get(HEADER + 8..HEADER + 12)?.try_into().ok()?);
         let counter = u32::from_be_bytes(bytes.get(HEADER + 12..HEADER + 16)?.try_into().ok()?);
-        Some(Stamp { sent, counter })
+        Some(Stamp { sent, sender, counter })
     }
 }

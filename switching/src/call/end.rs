@@ -139,6 +139,14 @@ impl Call {
         leg.refresh = Refresh::Done;
     }
 
+    /// The lease ended under which everything was asked: the transactions went with it, and no answer will come any more.
+    fn leave_all_legs(&mut self) {
+        let ids: Vec<LegId> = self.leg_ids().collect();
+        for id in ids {
+            self.leg_over(id);
+        }
+    }
+
     /// The call is somebody else's, or nobody's: no leg is left, nobody is told, and its CDR is written already.
     pub(super) fn lost(&mut self) {
         if self.phase == Phase::Over {
@@ -205,7 +213,7 @@ impl Call {
             && let Some(epoch) = refusal::next_epoch(refused)
         {
             (self.node_epoch, *retry_ms) = (epoch, again_ms);
-            return;
+            return self.leave_all_legs();
         }
         match (outcome, self.create) {
             (Some(Err(Refusal::OutcomeForgotten)) | None, _) => *retry_ms = again_ms,

@@ -12,9 +12,10 @@ use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::via::MAGIC_COOKIE;
-use tandem_state::{Cause, LegId, Transport};
+use tandem_state::{CallEpoch, Cause, LegId, Transport};
 
 use super::leg::{Leg, Stage};
+use super::setup::CSEQ_BLOCK;
 use crate::refusal;
 use crate::routing::via_transport;
 
@@ -24,6 +25,11 @@ pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO"
 /// Which leg made the request of this branch: ours are the cookie, the leg, a dash and the CSeq.
 pub fn branch_leg(branch: &str) -> Option<LegId> {
     branch.strip_prefix(MAGIC_COOKIE)?.split_once('-')?.0.parse().ok()
+}
+
+/// Under which epoch a request of ours with this CSeq was made: each epoch has a block of numbers.
+pub fn epoch_of_cseq(number: u32) -> CallEpoch {
+    CallEpoch((number / CSEQ_BLOCK).into())
 }
 
 /// Which leg a tag of ours names.

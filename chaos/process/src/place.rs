@@ -1,0 +1,140 @@
+//! Where the nodes and phones of a run stand: on addresses of the loopback network, or each node in a network namespace of
+//! its own, joined by a bridge, where root allows that. The same scripts run in both; what differs is how nodes are cut
+//! off from each other: by the test build's own switch, or by the kernel's packet filter.
+
+use crate::script::Direction;
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// Addresses A.B.C.x of 127.0.0.0/8.
+    Loopback {
+        /// A.B.C
+        net: [u8; 3],
+    },
+    /// Namespaces PREFIX-1 to PREFIX-3; this process is in PREFIX-0 already.
+    Namespaces {
+        /// The beginning of their names.
+        prefix: String,
+    },
+}
+
+/// The addresses inside namespaces.
+const INSIDE: [u8; 3] = [10, 77, 0];
+
+impl Place {
+    /// Where node 0, 1 or 2 is.
+    pub(crate) fn node(&self, index: usize) -> Ipv4Addr {
+        self.host(u8::try_from(index + 1).unwrap_or(u8::MAX))
+    }
+
+    /// Where phones may be: a number of hosts, from 0.
+    pub(crate) fn phones(&self, number: usize) -> Ipv4Addr {
+        self.host(100_u8.saturating_add(u8::try_from(number).unwrap_or(u8::MAX)))
+    }
+
+    fn host(&self, last: u8) -> Ipv4Addr {
+        let [a, b, c] = match self {
+            Place::Loopback { net } => *net,
+            Place::Namespaces { .. } => INSIDE,
+        };
+        Ipv4Addr::new(a, b, c, last)
+    }
+
+    /// The words before a program's own that start it at a node's place.
+    pub(crate) fn before(&self, index: usize) -> Vec<OsString> {
+        match self {
+            Place::Loopback { .. } => Vec::new(),
+            Place::Namespaces { prefix } => {
+                ["ip", "netns", "exec", &namespace(prefix, index)].map(OsString::from).to_vec()
+            }
+        }
+    }
+
+    /// Cuts what comes from or goes to `far` at a node's own filter. `false`: this place has none, the node's switch is
+    /// to be used.
+    pub(crate) fn cut(&self, index: usize, far: usize, direction: Option<Direction>) -> bool {
+        let Place::Namespaces { prefix } = self else { return false };
+        let address = self.node(far).to_string();
+        let chains = match direction {
+            None => vec![("INPUT", "-s"), ("OUTPUT", "-d")],
+            Some(Direction::In) => vec![("INPUT", "-s")],
+            Some(Direction::Out) => vec![("OUTPUT", "-d")],
+        };
+        chains.into_iter().all(|(chain, side)| filter(prefix, index, chain, side, &address))
+    }
+
+    /// Takes all cuts of a node away.
+    pub(crate) fn heal(&self, index: usize) {
+        if let Place::Namespaces { prefix } = self {
+            let commands: [&[&str]; 2] = [&["nft", "flush", "ruleset"], &["iptables", "-F"]];
+            for command in commands {
+                run_inside(prefix, index, command);
+            }
+        }
+    }
+}
+
+fn namespace(prefix: &str, index: usize) -> String {
+    format!("{prefix}-{}", index + 1)
+}
+
+/// By nftables, or by iptables, which is a face of the same filter, where `nft` is not installed.
+fn filter(prefix: &str, index: usize, chain: &str, side: &str, address: &str) -> bool {
+    let (hook, field) = if chain == "INPUT" { ("input", "saddr") } else { ("output", "daddr") };
+    let base = format!("{{ type filter hook {hook} priority 0 ; }}");
+    let inside = |command: &[&str]| run_inside(prefix, index, command);
+    if !inside(&["nft", "add", "table", "ip", "chaos"]) {
+        return inside(&["iptables", "-A", chain, side, address, "-j", "DROP"]);
+    }
+    inside(&["nft", "add", "chain", "ip", "chaos", hook, &base])
+        && inside(&["nft", "add", "rule", "ip", "chaos", hook, "ip", field, address, "drop"])
+}
+
+fn run_inside(prefix: &str, index: usize, command: &[&str]) -> bool {
+    let mut run = Command::new("ip");
+    run.args(["netns", "exec", &namespace(prefix, index)]).args(command);
+    run.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Makes the namespaces, runs this program again inside, and deletes them when it ends, however it ends.
+const SCRIPT: &str = include_str!("place/namespaces.sh");
+
+/// Whether namespaces and a packet filter can be had here.
+pub(crate) fn namespaces_work() -> bool {
+    shell("probe", &[]).output().is_ok_and(|output| output.status.success())
+}
+
+/// This program again, in namespaces.
+pub(crate) fn inside(program: &Path, arguments: &[OsString]) -> Command {
+    let words: Vec<OsString> =
+        [program.as_os_str().to_owned()].into_iter().chain(arguments.iter().cloned()).collect();
+    shell("run", &words)
+}
+
+fn shell(order: &str, words: &[OsString]) -> Command {
+    let mut command = Command::new("bash");
+    let prefix = format!("tandem-chaos-{}", std::process::id());
+    command.args(["-c", SCRIPT, "namespaces", &prefix, order]).args(words);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_and_phones_have_addresses_of_their_own_in_both_places() {
+        let loopback = Place::Loopback { net: [127, 0, 70] };
+        let inside = Place::Namespaces { prefix: "x".into() };
+        assert_eq!(loopback.node(0), Ipv4Addr::new(127, 0, 70, 1));
+        assert_eq!(loopback.phones(2), Ipv4Addr::new(127, 0, 70, 102));
+        assert_eq!(inside.node(2), Ipv4Addr::new(10, 77, 0, 3));
+        assert!(loopback.before(0).is_empty());
+        assert_eq!(inside.before(1).last(), Some(&OsString::from("x-2")));
+    }
+}

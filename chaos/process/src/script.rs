@@ -1,0 +1,352 @@
+//! A fault script as people write it: a workload, steps with faults, invariants and bounds. Reading it refuses what makes
+//! no sense, with file and line.
+
+mod expand;
+#[cfg(test)]
+mod tests;
+
+use crate::invariants;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use std::path::Path;
+use std::time::Duration;
+
+/// A script.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Script {
+    /// The file's name without its ending.
+    #[serde(skip)]
+    pub(crate) name: String,
+    /// What goes on while faults come and go.
+    pub(crate) workload: Workload,
+    /// The faults, in any order.
+    steps: Vec<Spanned<Step>>,
+    /// Names of invariants, or `all`.
+    invariants: Vec<Spanned<String>>,
+    /// How far things may go.
+    #[serde(default)]
+    pub(crate) bounds: Bounds,
+}
+
+/// What goes on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Workload {
+    /// How long it goes on from the moment in which all standing calls are up.
+    pub(crate) for_s: f64,
+    /// Standing calls with sound, in groups; each second group is of the second tenant, whose numbers are the first's.
+    #[serde(default)]
+    pub(crate) calls: Vec<Group>,
+    /// Calls that come and go.
+    #[serde(default)]
+    pub(crate) short_calls: Option<ShortCalls>,
+    /// New registrations a second, at all nodes in turn.
+    #[serde(default)]
+    pub(crate) registrations_per_second: f64,
+    /// Writes over the API a second, at all nodes in turn.
+    #[serde(default)]
+    pub(crate) writes_per_second: f64,
+}
+
+/// Standing calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Group {
+    /// How many.
+    pub(crate) count: usize,
+    /// Where the callers call: the owner of the calls.
+    pub(crate) from: Name,
+    /// Where the called phones are registered.
+    pub(crate) to: Name,
+}
+
+/// Calls that come and go.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShortCalls {
+    /// How many begin in a second.
+    pub(crate) per_second: f64,
+    /// How long they talk.
+    pub(crate) talk_s: f64,
+    /// Where the callers call.
+    pub(crate) from: Name,
+    /// Where the called phones are registered.
+    pub(crate) to: Name,
+}
+
+/// A node by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Name {
+    /// The first node, in the east.
+    N1,
+    /// The second, in the east too.
+    N2,
+    /// The third, in the west.
+    N3,
+}
+
+/// The nodes of a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Site {
+    /// n1 and n2.
+    East,
+    /// n3.
+    West,
+}
+
+/// A node by its name, or by what it is when the step begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Target {
+    /// The first node.
+    N1,
+    /// The second.
+    N2,
+    /// The third.
+    N3,
+    /// Who leads.
+    Leader,
+    /// One of those who follow.
+    Follower,
+    /// Who owns most calls.
+    Owner,
+}
+
+/// Which way a one-way partition cuts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Direction {
+    /// Nothing reaches the node.
+    In,
+    /// Nothing of the node reaches the others.
+    Out,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Fault {
+    /// SIGKILL to the process that speaks SIP.
+    KillWorker,
+    /// SIGKILL to its guard, with which it dies.
+    KillGuard,
+    /// SIGTERM: the node stops in order.
+    Stop,
+    /// SIGSTOP, and at its end SIGCONT.
+    Pause,
+    /// The node, or the site, hears no other node and is heard by none.
+    Partition,
+    /// One direction of that.
+    OneWay,
+    /// The links of the node are late, lossy, narrow.
+    Link,
+    /// Nothing can be written.
+    DiskFull,
+    /// Each sync takes long.
+    SlowDisk,
+    /// The power fails, and of what was never synced a part is left.
+    TornTail,
+    /// The node dies, and its data directory is gone.
+    WipedDirectory,
+    /// The node dies, and its data directory is one of an earlier time.
+    RestoredDirectory,
+    /// The wall clock is off.
+    ClockJump,
+    /// More calls than the tenant may make.
+    Overload,
+    /// Several of these, drawn from the seed.
+    Random,
+}
+
+/// One fault, from when, for how long.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Step {
+    /// Seconds after all standing calls are up.
+    pub(crate) at_s: f64,
+    /// What goes wrong.
+    pub(crate) fault: Fault,
+    /// How long; then it is undone, a killed node started again.
+    pub(crate) for_s: f64,
+    /// Whose fault it is.
+    #[serde(default)]
+    pub(crate) node: Option<Target>,
+    /// The site that is cut off.
+    #[serde(default)]
+    pub(crate) site: Option<Site>,
+    /// Which way is cut.
+    #[serde(default)]
+    pub(crate) direction: Option<Direction>,
+    /// How late a link is, or how long a sync takes.
+    #[serde(default)]
+    pub(crate) delay_ms: Option<u32>,
+    /// How much of a link's data is lost once.
+    #[serde(default)]
+    pub(crate) loss_percent: Option<u32>,
+    /// What a link carries.
+    #[serde(default)]
+    pub(crate) rate_kbit: Option<u32>,
+    /// How far the clock is set.
+    #[serde(default)]
+    pub(crate) by_s: Option<i64>,
+    /// Calls offered in a second.
+    #[serde(default)]
+    pub(crate) per_second: Option<f64>,
+    /// How many faults are drawn.
+    #[serde(default)]
+    pub(crate) faults: Option<u32>,
+}
+
+/// How far things may go before an invariant is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Bounds {
+    /// Milliseconds in which a phone of a standing call may hear nothing.
+    pub(crate) audio_gap_ms: u64,
+    /// The same for all but one phone in a hundred, if that is to be less.
+    pub(crate) audio_gap_p99_ms: Option<u64>,
+    /// Standing calls that may end otherwise than by their phones.
+    pub(crate) calls_lost: usize,
+    /// Milliseconds between two acknowledged registrations or writes.
+    pub(crate) service_gap_ms: u64,
+    /// Seconds from the end of a fault until its node is up.
+    pub(crate) back_s: u64,
+    /// Seconds by which a bill may be off.
+    pub(crate) billed_off_s: u64,
+    /// Megabytes that a node may have more in memory at the end than before the first fault.
+    pub(crate) memory_growth_mb: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            audio_gap_ms: 1_500,
+            audio_gap_p99_ms: None,
+            calls_lost: 0,
+            service_gap_ms: 5_000,
+            back_s: 10,
+            billed_off_s: 1,
+            memory_growth_mb: 64,
+        }
+    }
+}
+
+impl Name {
+    /// 0, 1 or 2.
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Name::N1 => 0,
+            Name::N2 => 1,
+            Name::N3 => 2,
+        }
+    }
+}
+
+impl Script {
+    /// Reads a file; what is wrong is told with file and line.
+    pub(crate) fn read(path: &Path, seed: u64) -> anyhow::Result<Script> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        Script::parse(&name, &text, seed).map_err(|(line, why)| anyhow::anyhow!("{shown}:{line}: {why}"))
+    }
+
+    pub(crate) fn parse(name: &str, text: &str, seed: u64) -> Result<Script, (u64, String)> {
+        let options = serde_saphyr::options! { with_snippet: false };
+        let mut script: Script = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let line = error.location().map_or(1, |location| location.line());
+            let why = error.without_snippet().to_string();
+            (line, why.split(" at line ").next().unwrap_or_default().to_owned())
+        })?;
+        name.clone_into(&mut script.name);
+        for step in &script.steps {
+            check(&step.value, script.workload.for_s).map_err(|why| (step.referenced.line(), why))?;
+        }
+        for named in &script.invariants {
+            if named.value != "all" && invariants::named(&named.value).is_none() {
+                return Err((named.referenced.line(), format!("no invariant {}", named.value)));
+            }
+        }
+        expand::draw(&mut script.steps, seed);
+        Ok(script)
+    }
+
+    /// The steps by their time, random ones drawn.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> = self.steps.iter().map(|step| step.value.clone()).collect();
+        steps.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+        steps
+    }
+
+    /// The invariants that are judged.
+    pub(crate) fn invariants(&self) -> Vec<&'static invariants::Invariant> {
+        let asked = |name: &str| self.invariants.iter().any(|one| one.value == "all" || one.value == name);
+        invariants::ALL.iter().filter(|one| asked(one.name)).collect()
+    }
+
+    /// How long the workload goes on.
+    pub(crate) fn hold(&self) -> Duration {
+        Duration::from_secs_f64(self.workload.for_s)
+    }
+
+    /// Calls in all standing groups.
+    pub(crate) fn standing(&self) -> usize {
+        self.workload.calls.iter().map(|group| group.count).sum()
+    }
+}
+
+/// Each fault has what it needs and nothing else.
+fn check(step: &Step, for_s: f64) -> Result<(), String> {
+    if step.at_s < 0.0 || step.for_s <= 0.0 || step.at_s + step.for_s > for_s {
+        return Err(format!("a fault begins and ends within the workload, which goes on for {for_s} s"));
+    }
+    let (needed, allowed) = parameters(step.fault);
+    let given = [
+        ("node", step.node.is_some()),
+        ("site", step.site.is_some()),
+        ("direction", step.direction.is_some()),
+        ("delay_ms", step.delay_ms.is_some()),
+        ("loss_percent", step.loss_percent.is_some()),
+        ("rate_kbit", step.rate_kbit.is_some()),
+        ("by_s", step.by_s.is_some()),
+        ("per_second", step.per_second.is_some()),
+        ("faults", step.faults.is_some()),
+    ];
+    for (name, is_given) in given {
+        if is_given && !needed.contains(&name) && !allowed.contains(&name) {
+            return Err(format!("{:?} takes no {name}", step.fault));
+        }
+        if !is_given && needed.contains(&name) {
+            return Err(format!("{:?} needs {name}", step.fault));
+        }
+    }
+    match (step.fault, step.node, step.site) {
+        (Fault::Partition, None, None) => Err("Partition needs node or site".to_owned()),
+        (Fault::Partition, Some(_), Some(_)) => Err("Partition takes node or site, not both".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// What a fault must have, and what it may have.
+fn parameters(fault: Fault) -> (&'static [&'static str], &'static [&'static str]) {
+    match fault {
+        Fault::KillWorker
+        | Fault::KillGuard
+        | Fault::Stop
+        | Fault::Pause
+        | Fault::DiskFull
+        | Fault::TornTail
+        | Fault::WipedDirectory
+        | Fault::RestoredDirectory => (&["node"], &[]),
+        Fault::Partition => (&[], &["node", "site"]),
+        Fault::OneWay => (&["node", "direction"], &[]),
+        Fault::Link => (&["node"], &["delay_ms", "loss_percent", "rate_kbit"]),
+        Fault::SlowDisk => (&["node", "delay_ms"], &[]),
+        Fault::ClockJump => (&["node", "by_s"], &[]),
+        Fault::Overload => (&["node", "per_second"], &[]),
+        Fault::Random => (&["faults"], &[]),
+    }
+}
