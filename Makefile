@@ -38,7 +38,7 @@ sim: ## the simulations, with 400 seeds of real nodes (NODES_SEEDS=n: so many); 
 	@deploy/install/build.sh
 	@tests/run sim
 
-chaos: ## real processes: all of chaos/scripts, with chaos-report/index.html, and 200 leaders killed in a row
+chaos: ## real processes: all of chaos/scripts into chaos-report/index.html (SEED=n), and 200 leaders killed in a row
 	@deploy/install/build.sh
 	@deploy/install/chaos.sh
 	@tests/run chaos

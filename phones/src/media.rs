@@ -5,7 +5,7 @@
 mod receive;
 
 use crate::histogram::Histogram;
-use crate::watch::{SILENCE_MS, Watch};
+use crate::watch::{AUDIBLE_MS, Watch};
 use receive::Receiver;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -141,7 +141,7 @@ impl Media {
         let now = nanos(self.base);
         let talking = || self.sides.iter().filter(|side| side.to.load(Ordering::Relaxed) != 0);
         let heard = |side: &&Side| {
-            now.saturating_sub(side.heard_at.load(Ordering::Relaxed)) <= SILENCE_MS * 1_000_000
+            now.saturating_sub(side.heard_at.load(Ordering::Relaxed)) <= AUDIBLE_MS * 1_000_000
         };
         (talking().count(), talking().filter(heard).count())
     }

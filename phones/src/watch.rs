@@ -11,8 +11,10 @@ use std::time::Instant;
 
 /// How often calls and phones are counted.
 pub const SAMPLE_MS: u64 = 100;
-/// A phone that hears nothing for longer has a silence.
-pub const SILENCE_MS: u64 = 60;
+/// A phone that heard nothing for so long is not counted as one that hears something.
+pub(crate) const AUDIBLE_MS: u64 = 150;
+/// A phone that hears nothing for longer, with a packet due every 20 ms, has a silence.
+pub const SILENCE_MS: u64 = 30;
 
 /// A handle; clones show the same.
 #[derive(Debug, Clone)]
@@ -249,7 +251,7 @@ mod tests {
         let began = Instant::now();
         let watch = Watch::since(began);
         let at = |ms| began + std::time::Duration::from_millis(ms);
-        watch.silent(3, at(100), at(150));
+        watch.silent(3, at(100), at(125));
         watch.silent(3, at(200), at(700));
         let silence = Silence { pair: 1, caller: false, from_ms: 200, until_ms: 700 };
         assert_eq!(watch.seen().silences, [silence]);

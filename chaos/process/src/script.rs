@@ -44,7 +44,7 @@ pub(crate) struct Workload {
     /// New registrations a second, at all nodes in turn.
     #[serde(default)]
     pub(crate) registrations_per_second: f64,
-    /// Writes over the API a second, at all nodes in turn.
+    /// Writes over the API a second, by a client at each node.
     #[serde(default)]
     pub(crate) writes_per_second: f64,
 }

@@ -115,9 +115,9 @@ impl<'scope> Workload<'scope> {
             let seen = PhonesSeen { what, tenant, ..PhonesSeen::default() };
             self.phones.push(Running { seen, watch, thread });
         }
-        // One client stands still with the node that it asks; two do it one after the other.
-        let rate = script.workload.writes_per_second / 2.0;
-        for client in 0..2 {
+        // A client stands still with the node that it asks: one for each node.
+        let rate = script.workload.writes_per_second / 3.0;
+        for client in 0..3 {
             if rate > 0.0 {
                 self.others.push(scope.spawn(move || writes::keep_on(world, (client, rate), told, clock)));
             }

@@ -143,9 +143,8 @@ impl Picture<'_> {
         let most = up.iter().chain(&audible).map(|(_, count)| *count).max().unwrap_or(0);
         self.line(&up, most, ("#57606a", "phones in calls that are up"));
         self.line(&audible, most, ("#8250df", "phones that hear something"));
-        self.legend(&[("#57606a", "phones up"), ("#8250df", "that hear")]);
-        let top = format!("max {most}");
-        self.legend(&[("", ""), ("", ""), ("#8b949e", &top)]);
+        let top = format!("of {most}");
+        self.legend(&[("#57606a", "phones up"), ("#8250df", "that hear"), ("#8b949e", &top)]);
         self.y += CHART;
     }
 

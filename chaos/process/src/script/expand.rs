@@ -51,7 +51,9 @@ fn drawn(choices: &mut Choices, at_s: f64, each_s: f64) -> Step {
     let fault = choices.of(&KINDS).unwrap_or(Fault::KillWorker);
     let node = choices.of(&TARGETS);
     let direction = choices.of(&[Direction::In, Direction::Out]);
-    let delay_ms = u32::try_from(20 + choices.below(200)).ok();
+    // Links as long as there are on one continent, and disks that are slow for a disk.
+    let (late_ms, slow_ms) = (10 + choices.below(70), 100 + choices.below(300));
+    let delay_ms = u32::try_from(if fault == Fault::SlowDisk { slow_ms } else { late_ms }).ok();
     let loss_percent = u32::try_from(choices.below(5)).ok();
     let by_s = choices.of(&[-7_200, -60, 60, 7_200]);
     let of = |wanted: &[Fault]| wanted.contains(&fault);

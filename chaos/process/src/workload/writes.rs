@@ -1,4 +1,4 @@
-//! Clients of the API make tokens, at all nodes in turn, each under an idempotency key that stays the same while it is tried
+//! Clients of the API make tokens, each at a node of its own, under an idempotency key that stays the same while it is tried
 //! again elsewhere. What was acknowledged is sent once more under its key, which must do nothing.
 
 use super::{Told, lock};
@@ -22,17 +22,17 @@ pub(super) fn keep_on(world: &World, (client, rate): (usize, f64), told: &Told, 
         let at = began + Duration::from_secs_f64(count as f64 / rate);
         std::thread::sleep(at.saturating_duration_since(Instant::now()).min(Duration::from_millis(200)));
         if Instant::now() >= at {
-            let write = written(world, &format!("{client}-{count}"), count, clock);
+            let write = written(world, &format!("{client}-{count}"), client, clock);
             lock(&told.writes).push(write);
             count += 1;
         }
     }
 }
 
-fn written(world: &World, name: &str, count: usize, clock: Instant) -> Write {
+fn written(world: &World, name: &str, first: usize, clock: Instant) -> Write {
     let mut write = Write { key: format!("key-{name}"), token: format!("chaos-{name}"), ..Write::default() };
     let deadline = Instant::now() + TRIED;
-    let mut node = count % 3;
+    let mut node = first;
     while write.acknowledged_ms.is_none() && Instant::now() < deadline {
         match sent(world, node, &write) {
             // 409: an earlier try of this key has made it.
