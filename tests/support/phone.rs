@@ -29,6 +29,8 @@ pub struct Phone {
     inbox: VecDeque<Message>,
     answered: HashMap<String, Vec<u8>>,
     repeating: Option<(Vec<u8>, Instant, Duration)>,
+    /// It knows no dialog any more.
+    forgets: bool,
     call_id: String,
     cseq: u32,
     began: Instant,
@@ -71,6 +73,7 @@ impl Phone {
             inbox: VecDeque::new(),
             answered: HashMap::new(),
             repeating: None,
+            forgets: false,
             call_id: word(),
             cseq: 0,
             began: Instant::now(),
@@ -286,6 +289,11 @@ impl Phone {
         self.remember("<-", &message);
         if message.method() == Some("OPTIONS") {
             return self.reply(&message, 200, "OK");
+        }
+        let in_dialog = message.get("To").and_then(tag_of).is_some();
+        if self.forgets && in_dialog && message.method() == Some("INVITE") {
+            let gone = Message::response(&message, 481, "Call/Transaction Does Not Exist", &word());
+            return self.line.answer(&message, &gone.to_bytes());
         }
         let again = message
             .method()

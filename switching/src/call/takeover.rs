@@ -254,8 +254,8 @@ impl Call {
         match message.status().unwrap_or(500) {
             0..=199 => {}
             200..=299 => self.refreshed(now, id, message),
-            // It has not seen the 200 yet.
-            481 if self.leg(id).is_some_and(|leg| leg.unacknowledged.is_some()) => {
+            // It may not have seen the 200 yet, which goes out once more before it is asked again.
+            481 if tries == 0 && self.leg(id).is_some_and(|leg| leg.unacknowledged.is_some()) => {
                 self.refresh_later(now, id, tries, None);
             }
             481 => {

@@ -23,6 +23,16 @@ impl Line {
         }
     }
 
+    /// Over UDP to whoever asked, by its Via.
+    pub(super) fn answer(&mut self, request: &Message, bytes: &[u8]) {
+        let via =
+            request.get("Via").and_then(|via| via.split([' ', ';']).nth(1)?.parse::<SocketAddrV4>().ok());
+        match (self, via) {
+            (Line::Udp(socket, _), Some(via)) => drop(socket.send_to(bytes, via)),
+            (line, _) => line.write(bytes),
+        }
+    }
+
     /// What comes within a moment; the switch must not have closed the connection.
     pub(super) fn read(&mut self) -> Vec<Message> {
         let wait = Some(Duration::from_millis(20));
