@@ -14,8 +14,10 @@ mod pid;
 pub(crate) mod signals;
 mod switch;
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -60,8 +62,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS_S)
         .context("metrics")?;
     let prometheus = prometheus.install_recorder().context("metrics")?;
-    let api_listener =
-        TcpListener::bind(config.api).await.with_context(|| format!("api.listen {}", config.api))?;
+    let api_listener = listen(config.api).await.with_context(|| format!("api.listen {}", config.api))?;
     let cluster = Cluster::start(node_config(config)).await;
     let cluster = cluster.map_err(|error| refused(error.to_string(), start_hint(config, &error)))?;
     let pid_file = pid::PidFile::write(config.folder())?;
@@ -89,6 +90,22 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     tracing::info!("stopped");
     ended
 }
+
+/// A process before this one may just be ending: it has left its directory and not yet its ports.
+async fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let deadline = Instant::now() + PORT_WAIT;
+    loop {
+        match TcpListener::bind(at).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            bound => return bound,
+        }
+    }
+}
+
+/// How long the port of a former process is waited for.
+const PORT_WAIT: Duration = Duration::from_secs(2);
 
 /// Phones are served once the cluster has heard of this start; then until a signal, or a fault of the disk.
 async fn run_until_ended(
