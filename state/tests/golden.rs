@@ -61,7 +61,8 @@ fn replayed(story: &str) -> (State, String) {
 }
 
 /// Stories under the rules that have been released, or will be, and the layout of snapshots at their end.
-const STORIES: [(&str, u8); 5] = [("v1", 1), ("v2", 2), ("v3", 3), ("v3-keys", 3), ("v3-salvage", 3)];
+const STORIES: [(&str, u8); 6] =
+    [("v1", 1), ("v2", 2), ("v3", 3), ("v3-keys", 3), ("v3-salvage", 3), ("v4", 4)];
 
 #[test]
 fn the_entries_of_each_story_give_what_they_gave() {
@@ -110,6 +111,14 @@ fn the_entries_of_the_third_rules_cover_every_command_of_theirs() {
             texts.iter().any(|text| text.contains(&format!("\"{name}\""))),
             "{name} is in no log of theirs"
         );
+    }
+}
+
+#[test]
+fn the_entries_of_the_fourth_rules_cover_every_command_of_theirs() {
+    let text = fs::read_to_string(path("log-v4.jsonl")).unwrap();
+    for name in ["CreateCallFrom", "MoveCall", "Drain"] {
+        assert!(text.contains(&format!("\"{name}\"")), "{name} is not in log-v4.jsonl");
     }
 }
 
