@@ -1,11 +1,14 @@
 //! The rows of the tables, and the parts of commands that become rows.
 
+mod invite;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::*;
+pub use invite::Invite;
 
 // ---- nodes and tokens --------------------------------------------------------------------------------------------
 
@@ -539,41 +542,6 @@ pub struct Call {
     pub bridge: BTreeMap<LegId, BridgeRole>,
     /// What becomes CDRs.
     pub attempts: BTreeMap<u32, Attempt>,
-}
-
-/// The INVITE that began a call, as it came: another node answers its sender from it. Clones share it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Invite(std::sync::Arc<[u8]>);
-
-impl Invite {
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<&[u8]> for Invite {
-    fn from(bytes: &[u8]) -> Self {
-        Invite(bytes.into())
-    }
-}
-
-impl std::fmt::Debug for Invite {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Invite({} bytes)", self.0.len())
-    }
-}
-
-impl Serialize for Invite {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.as_ref().serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Invite {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Vec::<u8>::deserialize(deserializer).map(|bytes| Invite(bytes.into()))
-    }
 }
 
 /// An authenticated call refused before any target was tried.
