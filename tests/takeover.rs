@@ -260,3 +260,56 @@ fn a_rolling_restart_drops_no_call() {
     went_on(&demo, &report, &[2, 3], 2, Duration::from_millis(600));
     back(&demo, 1);
 }
+
+/// The phone of a call that goes on at `node` is told where its call is, and takes it.
+fn is_told(phone: &mut Phone, call: &Call) {
+    let mut again = phone.incoming();
+    assert_eq!(again.leg.call_id, call.leg.call_id, "it is told in the dialog that it has");
+    again.leg = call.leg.clone();
+    phone.answer(&mut again, 200, "OK");
+    phone.acknowledged(&again);
+}
+
+#[test]
+fn a_phone_whose_connection_died_with_its_node_is_told_of_its_call_when_it_registers_again() {
+    let demo = Demo::start(39);
+    let (a, b) = (demo.account(), demo.account());
+    let mut caller = Phone::over_tcp(&demo, &a, 1);
+    caller.register();
+    let mut callee = Phone::registered(&demo, &b, 2);
+    demo.await_registrations(1, &b, 1);
+    let mut out = caller.call(&b.number);
+    let mut inc = callee.incoming();
+    callee.answer(&mut inc, 200, "OK");
+    caller.expect(&mut out, 200);
+    callee.acknowledged(&inc);
+    demo.kill(1);
+    is_told(&mut callee, &inc);
+    let mut caller = Phone::over_tcp(&demo, &a, 2);
+    caller.register();
+    is_told(&mut caller, &out);
+    callee.hang_up(&mut inc);
+    assert!(caller.hears("BYE", SOON), "the call is one call again");
+    let cdr = eventually(SOON, "its CDR", || demo.items(2, "/v1/cdrs").first().cloned());
+    assert_eq!((&cdr["cause"], &cdr["epoch"]), (&"normal_clearing".into(), &2.into()));
+}
+
+#[test]
+#[cfg(feature = "faults")]
+fn who_hangs_up_at_a_node_that_may_not_speak_is_thanked_and_the_new_owner_hears_of_it() {
+    let demo = Demo::start(40);
+    let mut talk = support::talk::Talk::begin(&demo, (1, 1));
+    for node in ["n2", "n3"] {
+        assert_eq!(demo.fault(1, &format!("cut {node}")), "done");
+    }
+    let other = eventually(SOON, "its call goes on elsewhere", || {
+        (2..=3).find(|node| owned(&demo, 5 - node, *node) == Some(1))
+    });
+    assert_eq!(talk.caller.bye(&mut talk.out).status(), Some(200));
+    assert_eq!(owned(&demo, 5 - other, other), Some(1), "nobody else can know yet");
+    assert_eq!(demo.fault(1, "heal"), "done");
+    eventually(SOON, "the call is over", || demo.items(other, "/v1/calls").is_empty().then_some(()));
+    assert!(talk.callee.hears("BYE", SOON));
+    let cdr = eventually(SOON, "its CDR", || demo.items(other, "/v1/cdrs").first().cloned());
+    assert_eq!((&cdr["cause"], &cdr["epoch"]), (&"normal_clearing".into(), &2.into()));
+}

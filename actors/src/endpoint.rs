@@ -174,7 +174,7 @@ impl Actor for Endpoint {
 impl Serving {
     fn obey(&mut self, order: Order) {
         let now_ms = self.shared.now().steady_ms;
-        self.follow_lease(now_ms);
+        self.follow_lease();
         match order {
             Order::Incoming { flow, bytes } => {
                 self.shared.endpoint_depth.fetch_sub(1, Ordering::Relaxed);
@@ -215,7 +215,7 @@ impl Serving {
 
     /// A lease of a new epoch: this node lost all calls of the former one, so nothing more is asked for them, and who asked
     /// for them is not answered. What phones said goodbye to meanwhile is passed to whoever has their calls now.
-    fn follow_lease(&mut self, now_ms: u64) {
+    fn follow_lease(&mut self) {
         let Some(epoch) = self.shared.lease.epoch().filter(|_| self.shared.lease.holds()) else { return };
         if self.epoch.replace(epoch).is_some_and(|former| former != epoch) {
             self.table.abandon(|branch| call::branch_leg(branch).is_some());
@@ -224,21 +224,22 @@ impl Serving {
             }
         }
         for (flow, message) in std::mem::take(&mut self.byes) {
-            self.offer(now_ms, flow, message);
+            self.offer(flow, message);
         }
     }
 
     /// A BYE that was answered while this node might not act for its call.
-    fn offer(&mut self, now_ms: u64, flow: Flow, message: Message) {
-        match self.owner_elsewhere(&message) {
-            Some(owner) => self.pass_on(owner, &flow, &message),
-            None => {
-                let (key, leg) = (ServerKey::of(&message), named_leg(&message));
-                let slot = leg.and_then(|leg| Some((leg, self.shared.leg(leg)?)));
-                let Some((leg, slot)) = slot else { return };
-                tracing::debug!(now_ms, %leg, "a BYE of the time without a lease");
-                let _ = slot.send(call::Input::Request { leg, key, message, flow });
+    fn offer(&self, flow: Flow, message: Message) {
+        let Some(leg) = named_leg(&message) else { return };
+        // By the log's word: a machine that is here may only not have heard yet that its call is another's.
+        match owner_of(&self.shared.cluster.view(), leg, true) {
+            Some(owner) if owner != self.shared.node => self.pass_on(owner, &flow, &message),
+            Some(_) => {
+                let key = ServerKey::of(&message);
+                let input = call::Input::Request { leg, key, message, flow };
+                self.shared.leg(leg).map(|slot| slot.send(input));
             }
+            None => {}
         }
     }
 

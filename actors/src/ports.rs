@@ -13,6 +13,7 @@ use crate::endpoint::Order;
 use crate::machine_actor::Ports;
 use crate::shared::Shared;
 use crate::slot::Slot;
+use crate::switch::hang_up_elsewhere;
 
 /// A call's way to the world.
 pub(crate) struct CallPorts {
@@ -51,6 +52,7 @@ impl Ports<Call> for CallPorts {
             }
             call::Output::CloseMedia => self.close_media(slot),
             call::Output::LeaveMedia => self.lingers.store(true, Ordering::Relaxed),
+            call::Output::PassOnHangUp => self.hang_up_elsewhere(),
             call::Output::PassOn { requests } => self.shared.order(Order::PassOn { requests }),
             call::Output::Adopt { invite, flow } => {
                 self.shared.order(Order::Adopt { call: self.call, invite, flow, under: self.epoch });
@@ -75,6 +77,15 @@ impl CallPorts {
                 tracing::info!(%call, ?what, %refusal, "the log refused");
             }
             slot.answer(call::Input::Proposed { what, outcome });
+        });
+    }
+
+    fn hang_up_elsewhere(&self) {
+        let (shared, call) = (Arc::clone(&self.shared), self.call);
+        tokio::spawn(async move {
+            if let Err(error) = hang_up_elsewhere(&shared, call).await {
+                tracing::warn!(%call, %error, "a call that was handed over is not hung up, as was ordered meanwhile");
+            }
         });
     }
 

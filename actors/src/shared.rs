@@ -222,6 +222,7 @@ impl Shared {
         let call = slot.machine();
         tracing::info!(call = %call.id(), tenant = %call.tenant(), "call over");
         let ports = write(&self.calls).remove(&call.id()).map(|entry| entry.ports);
+        self.end_adrift(call.id());
         let mut registry = write(&self.legs);
         for leg in call.leg_ids() {
             registry.remove(&leg);
@@ -255,8 +256,13 @@ impl Shared {
     pub(crate) fn lose_calls(&self, ids: impl IntoIterator<Item = CallId>) {
         let mut abandoned = Abandoned::default();
         for (id, slot) in ids.into_iter().filter_map(|id| Some((id, self.call(id)?))) {
-            tracing::warn!(call = %id, "the log has ended this call without this node, or gave it to another: it is dropped");
-            metrics::counter!("tandem_calls_lost_total").increment(1);
+            if slot.with(Call::is_frozen) {
+                tracing::info!(call = %id, "the call is handed over");
+                metrics::counter!("tandem_calls_handed_over_total").increment(1);
+            } else {
+                tracing::warn!(call = %id, "the log has ended this call without this node, or gave it to another: it is dropped");
+                metrics::counter!("tandem_calls_lost_total").increment(1);
+            }
             let waited = slot.answer_instead(call::Input::Lost);
             abandoned.requests.extend(waited.into_iter().filter_map(|input| match input {
                 call::Input::Request { key, .. } => Some(key),

@@ -127,23 +127,27 @@ pub async fn start(cluster: Cluster, config: Config) -> Result<Switch, StartErro
     Ok(Switch { shared, root })
 }
 
+/// Has the owner of a call, another node, end it.
+pub(crate) async fn hang_up_elsewhere(shared: &Shared, call: CallId) -> Result<(), HangUpError> {
+    let owner = shared.cluster.view().calls.get(&call).map(|call| call.owner);
+    let owner = owner.filter(|owner| *owner != shared.node).ok_or(HangUpError::NotFound)?;
+    let told = shared.cluster.call_peer(owner, encode(&Ask::HangUp { call }), OWNER_WAIT).await;
+    match told.map(|bytes| decode::<Told>(&bytes)) {
+        Ok(Some(Told::Done)) => Ok(()),
+        Ok(Some(Told::NotFound)) => Err(HangUpError::NotFound),
+        Ok(Some(Told::Refused | Told::Held(_)) | None) => Err(HangUpError::Refused),
+        Err(PeerError::NoNode) => Err(HangUpError::NotFound),
+        Err(error) => Err(HangUpError::Unreachable(error.to_string())),
+    }
+}
+
 impl Switch {
     /// Ends a call, wherever its owner is; done when the owner has taken the order.
     pub async fn hang_up(&self, call: CallId) -> Result<(), HangUpError> {
         if let Some(slot) = self.shared.call(call) {
             return slot.send(call::Input::HangUp(Cause::AdminHangup)).map_err(|_| HangUpError::Refused);
         }
-        let owner = self.shared.cluster.view().calls.get(&call).map(|call| call.owner);
-        let owner = owner.filter(|owner| *owner != self.shared.node).ok_or(HangUpError::NotFound)?;
-        let ask = encode(&Ask::HangUp { call });
-        let told = self.shared.cluster.call_peer(owner, ask, OWNER_WAIT).await;
-        match told.map(|bytes| decode::<Told>(&bytes)) {
-            Ok(Some(Told::Done)) => Ok(()),
-            Ok(Some(Told::NotFound)) => Err(HangUpError::NotFound),
-            Ok(Some(Told::Refused | Told::Held(_)) | None) => Err(HangUpError::Refused),
-            Err(PeerError::NoNode) => Err(HangUpError::NotFound),
-            Err(error) => Err(HangUpError::Unreachable(error.to_string())),
-        }
+        hang_up_elsewhere(&self.shared, call).await
     }
 
     /// `Ok` while this node may take calls, else why not.

@@ -12,7 +12,7 @@ use tandem_state::{
     self as state, Binding, CallId, CallPhase, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, State,
     TenantId, Transport,
 };
-use tandem_switching::call::{Input, Lost, Setup, SetupTarget, TakenLeg, Takeover, Way};
+use tandem_switching::call::{Input, Interrupted, Setup, SetupTarget, TakenLeg, Takeover, Way};
 use tandem_switching::routing::Phone;
 use tandem_switching::{Call, routing};
 use tandem_transport::rtp::Session;
@@ -123,7 +123,7 @@ fn ring_anew(
         settings: shared.settings.clone(),
         keeps_invite: true,
     };
-    let lost = Lost { call: call.clone(), rang, is_caller_lost };
+    let lost = Interrupted { call: call.clone(), rang, is_caller_lost };
     let machine = Call::dial_again(shared.now(), setup, lost).ok();
     if machine.is_none() {
         drop(media.close());
@@ -180,10 +180,7 @@ fn address_of(uri: &str) -> Option<SocketAddr> {
 pub(crate) fn came_back(shared: &Shared, binding: &Binding) {
     let view = shared.cluster.view();
     for id in shared.calls_adrift() {
-        let Some(slot) = shared.call(id) else {
-            shared.end_adrift(id);
-            continue;
-        };
+        let Some(slot) = shared.call(id) else { continue };
         let (mine, legs) = slot.with(|call| {
             let legs: Vec<_> =
                 call.legs_adrift().map(|leg| (leg.id, leg.phone().number.to_owned())).collect();

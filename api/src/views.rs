@@ -13,8 +13,8 @@ pub use audit::AuditView;
 pub use call::{CallView, LegView};
 pub use cdr::{CdrView, QualityView};
 pub use cluster::{
-    CheckupView, ClusterKeyView, FindingView, HashView, InvitationView, MemberView, NodeHashView, OtherView,
-    SalvageView, StatusView, SurvivesView,
+    CheckupView, ClusterKeyView, DrainView, FindingView, HashView, InvitationView, MemberView, NodeHashView,
+    OtherView, SalvageView, StatusView, SurvivesView,
 };
 pub use event::{EventCallView, EventView, ResetView};
 pub use registration::RegistrationView;

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use tandem_api::views::StatusView;
+use tandem_api::views::{DrainView, StatusView};
 
 use crate::cli::Format;
 use crate::client::{Client, segment};
@@ -20,23 +19,17 @@ pub(super) async fn drain(
     wait: Duration,
     format: Format,
 ) -> anyhow::Result<()> {
-    let name = node.as_deref().unwrap_or("-");
-    client.act(&format!("/v1/cluster/nodes/{}/drain", segment(name))).await?;
+    let emptied = ordered(&client, node, "drain").await?;
     let deadline = Instant::now() + wait;
     let mut told = None;
     loop {
         let status: StatusView = client.get("/v1/cluster", &[]).await?;
-        let emptied: Vec<_> = status.nodes.iter().filter(|node| is_meant(node, name)).collect();
-        let left: u64 = emptied.iter().map(|node| node.calls).sum();
-        if !emptied.is_empty() && left == 0 {
-            let names: Vec<&str> = emptied.iter().map(|node| node.name.as_str()).collect();
-            return show(format, &json!({ "node": names, "done": "drained" }), |_| {
-                format!("{} has no calls and takes no work\n", names.join(", "))
-            });
+        let left = status.nodes.iter().find(|node| node.name == emptied.node).map_or(0, |node| node.calls);
+        if left == 0 {
+            return show(format, &emptied, |it| format!("{} has no calls and takes no work\n", it.node));
         }
-        if told != Some(left) {
+        if told.replace(left) != Some(left) {
             progress(&format!("{left} calls are left"));
-            told = Some(left);
         }
         if Instant::now() > deadline {
             let todo = "they ring, or no other node takes them: ask again, stop the node (they go then), or `tandem node undrain`";
@@ -46,15 +39,13 @@ pub(super) async fn drain(
     }
 }
 
-/// By name or id; without one every node that is being emptied is looked at.
-fn is_meant(node: &tandem_api::views::MemberView, name: &str) -> bool {
-    if name == "-" { node.state == "draining" } else { node.name == name || node.id == name }
-}
-
 /// Lets a node take work again.
 pub(super) async fn undrain(client: Client, node: Option<String>, format: Format) -> anyhow::Result<()> {
-    let name = node.as_deref().unwrap_or("-");
-    client.act(&format!("/v1/cluster/nodes/{}/undrain", segment(name))).await?;
-    let shown = node.unwrap_or_else(|| "the node".to_owned());
-    show(format, &json!({ "node": shown, "done": "undrained" }), |_| format!("{shown} takes work again\n"))
+    let told = ordered(&client, node, "undrain").await?;
+    show(format, &told, |it| format!("{} takes work again\n", it.node))
+}
+
+/// Of the node that is asked, if none is named.
+async fn ordered(client: &Client, node: Option<String>, what: &str) -> anyhow::Result<DrainView> {
+    client.ask(&format!("/v1/cluster/nodes/{}/{what}", segment(node.as_deref().unwrap_or("-")))).await
 }

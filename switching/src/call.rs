@@ -33,7 +33,7 @@ use tandem_state::{
 use crate::machine::{Machine, Now};
 pub use leg::Leg;
 pub use media::is_relayable;
-pub use setup::{Lost, Setup, SetupTarget};
+pub use setup::{Interrupted, Setup, SetupTarget};
 pub use takeover::{TakenLeg, Takeover, Way};
 pub use wire::{branch_leg, epoch_of_cseq, leg_of_tag};
 
@@ -179,6 +179,8 @@ pub enum Output {
         /// Each with its server transaction here, which ends.
         requests: Vec<(ServerKey, Message, Flow)>,
     },
+    /// An order to end the call waited: it is the new owner's to carry out.
+    PassOnHangUp,
     /// Take over the server transaction that this INVITE opened at another node; [`Output::Respond`] answers it.
     Adopt {
         /// As it came.

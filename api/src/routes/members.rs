@@ -6,11 +6,12 @@ use tandem_state::command::IdempotencyKey;
 use tandem_state::{Command, NodeId, State};
 
 use super::Shared;
-use crate::answer::Gone;
+use crate::answer::{Answer, Gone};
 use crate::api::Api;
 use crate::change::{Order, note};
 use crate::problem::Problem;
 use crate::session::Session;
+use crate::views::{DrainView, node_name};
 
 /// Makes a learner a voter. A node that joins is promoted by itself once it has caught up.
 #[utoipa::path(post, path = "/v1/cluster/nodes/{node}/promote", tag = "cluster",
@@ -41,24 +42,24 @@ pub(crate) async fn lead(
 /// `-` is the node that is asked. A restart of the node ends it too.
 #[utoipa::path(post, path = "/v1/cluster/nodes/{node}/drain", tag = "cluster",
     params(("node" = String, Path, description = "its name or id, or `-`")),
-    responses((status = 204, description = "it is being emptied; `cluster status` counts its calls")))]
+    responses((status = 200, body = DrainView, description = "it is being emptied; `cluster status` counts its calls")))]
 pub(crate) async fn drain(
     api: Shared,
     Path(node): Path<String>,
     Order { session, key }: Order,
-) -> Result<Gone, Problem> {
+) -> Result<Answer<DrainView>, Problem> {
     set_draining(&api, session, key, &node, true).await
 }
 
 /// A node that was emptied takes work again.
 #[utoipa::path(post, path = "/v1/cluster/nodes/{node}/undrain", tag = "cluster",
     params(("node" = String, Path, description = "its name or id, or `-`")),
-    responses((status = 204, description = "it takes work")))]
+    responses((status = 200, body = DrainView, description = "it takes work")))]
 pub(crate) async fn undrain(
     api: Shared,
     Path(node): Path<String>,
     Order { session, key }: Order,
-) -> Result<Gone, Problem> {
+) -> Result<Answer<DrainView>, Problem> {
     set_draining(&api, session, key, &node, false).await
 }
 
@@ -67,16 +68,17 @@ async fn set_draining(
     session: Session,
     key: Option<IdempotencyKey>,
     node: &str,
-    on: bool,
-) -> Result<Gone, Problem> {
+    draining: bool,
+) -> Result<Answer<DrainView>, Problem> {
     session.operator()?;
     let id = if node == "-" { api.cluster.node_id() } else { named(&session.view, node)? };
-    let action = format!("{} node {node} ({id})", if on { "drain" } else { "undrain" });
+    let node = node_name(&session.view, id);
+    let action = format!("{} node {node} ({id})", if draining { "drain" } else { "undrain" });
     note(api, &session, None, action).await?;
-    let command = Command::Drain { node: id, on };
+    let command = Command::Drain { node: id, on: draining };
     let committed = api.cluster.propose(session.principal(), key, command).await?;
     committed.outcome?;
-    Ok(Gone { position: committed.position })
+    Ok(Answer::ok(committed.position, DrainView { node, draining }))
 }
 
 /// Takes a node out for good: its identity never comes back, its calls end, its bindings go. Refused while it runs, and

@@ -9,6 +9,15 @@ use utoipa::ToSchema;
 
 use super::word;
 
+/// Whether a node is being emptied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainView {
+    /// Its name.
+    pub node: String,
+    /// It takes no new work, and gives its calls away.
+    pub draining: bool,
+}
+
 /// The cluster key that is in use from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterKeyView {

@@ -45,18 +45,20 @@ impl State {
         if !self.moves_calls() {
             return Successors::new();
         }
-        let may_act = |node: &&NodeRecord| {
-            let serves = node.role == Role::Full && !self.draining.contains_key(&node.id);
-            node.id != lost && serves && !self.is_down(node.id)
-        };
-        let mut successors: Successors =
-            self.nodes.values().filter(may_act).map(|node| (node.id, 0)).collect();
+        let others = self.nodes.keys().filter(|node| **node != lost && self.takes_calls(**node));
+        let mut successors: Successors = others.map(|node| (*node, 0)).collect();
         for call in self.calls.values() {
             if let Some(load) = successors.get_mut(&call.owner) {
                 *load += 1;
             }
         }
         successors
+    }
+
+    /// It may act, is no witness, and is not being emptied.
+    fn takes_calls(&self, node: NodeId) -> bool {
+        let is_full = self.nodes.get(&node).is_some_and(|record| record.role == Role::Full);
+        is_full && !self.draining.contains_key(&node) && !self.is_down(node)
     }
 
     fn least(&self, successors: &Successors, lost: NodeId) -> Option<NodeId> {
@@ -88,7 +90,7 @@ impl State {
         change: &CallChange,
     ) -> Outcome {
         let call = self.owned_call(step, id, epoch)?;
-        if !self.successors(call.owner).contains_key(&to) {
+        if to == call.owner || !self.takes_calls(to) {
             return Err(invalid("to", "is not a node that takes calls"));
         }
         let changed = self.checked(call, change, step.now)?;

@@ -27,8 +27,6 @@ pub struct Leg {
     /// Ways to the phone of a leg that was taken over; the first is in use.
     pub(super) ways: VecDeque<Way>,
     pub(super) refresh: Refresh,
-    /// Of a leg that was taken over: the CSeq of the former owner's last request that the log has.
-    pub(super) settled_cseq: u32,
     pub(super) dialog: Dialog,
     pub(super) stage: Stage,
     /// The INVITE of ours that opened it, kept for an answer that crosses our CANCEL.

@@ -41,14 +41,7 @@ impl Leg {
     /// What says the same as before keeps its version (RFC 3264 section 8).
     fn describe(&mut self, far: &str, offer: Option<&Sdp>) -> Option<Arc<str>> {
         let far = Sdp::parse(far).ok()?;
-        let here = self.media.here;
-        let first = far.media.iter().position(|line| relay::is_relayable(line, false));
-        let ports: Vec<Option<u16>> =
-            (0..far.media.len()).map(|at| (Some(at) == first).then_some(here.port())).collect();
-        let address = here.ip().to_string();
-        let (session_id, version) = (self.media.session_id, self.media.version);
-        let ours = Ours { session_id, version, address: &address, ports: &ports, video: false };
-        let mut sdp = relay::rewrite(&far, &ours);
+        let mut sdp = self.said_from_here(&far, |ours| relay::rewrite(&far, ours));
         if let Some(offer) = offer {
             sdp = relay::aligned(sdp, offer);
         }
@@ -59,6 +52,17 @@ impl Leg {
         let text: Arc<str> = sdp.to_string().into();
         self.media.local = Some(Arc::clone(&text));
         Some(text)
+    }
+
+    /// A description of the lines of `shape`, from our address and port; of those that can be relayed the first is.
+    pub(super) fn said_from_here(&self, shape: &Sdp, say: impl FnOnce(&Ours<'_>) -> Sdp) -> Sdp {
+        let here = self.media.here;
+        let first = shape.media.iter().position(|line| relay::is_relayable(line, false));
+        let ports: Vec<Option<u16>> =
+            (0..shape.media.len()).map(|at| (Some(at) == first).then_some(here.port())).collect();
+        let address = here.ip().to_string();
+        let (session_id, version) = (self.media.session_id, self.media.version);
+        say(&Ours { session_id, version, address: &address, ports: &ports, video: false })
     }
 
     /// What the media workers need to know of this leg's far end.

@@ -27,13 +27,14 @@ impl Frozen {
         self.again_ms
     }
 
-    /// The requests that wait: their answers are the new owner's.
-    fn into_requests(self) -> Vec<(ServerKey, Message, Flow)> {
+    /// What waits and is the new owner's: requests, and whether the call is to end.
+    fn into_legacy(self) -> (Vec<(ServerKey, Message, Flow)>, bool) {
+        let hang_up = self.waiting.iter().any(|input| matches!(input, Input::HangUp(_)));
         let request = |input| match input {
             Input::Request { key, message, flow, .. } => Some((key, message, flow)),
             _ => None,
         };
-        self.waiting.into_iter().filter_map(request).collect()
+        (self.waiting.into_iter().filter_map(request).collect(), hang_up)
     }
 }
 
@@ -48,6 +49,11 @@ impl Call {
         }
         self.frozen = Some(Frozen { to, waiting: Vec::new(), again_ms: None });
         self.propose_move();
+    }
+
+    /// The log decides whether it is this node's still.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
     }
 
     fn propose_move(&mut self) {
@@ -103,9 +109,12 @@ impl Call {
         match self.frozen.take() {
             Some(frozen) => {
                 self.put(Output::LeaveMedia);
-                let requests = frozen.into_requests();
+                let (requests, hang_up) = frozen.into_legacy();
                 if !requests.is_empty() {
                     self.put(Output::PassOn { requests });
+                }
+                if hang_up {
+                    self.put(Output::PassOnHangUp);
                 }
             }
             None => self.put(Output::CloseMedia),

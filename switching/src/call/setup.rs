@@ -66,7 +66,7 @@ pub struct Setup {
 
 /// A call that still rang when its owner was lost.
 #[derive(Debug, Clone)]
-pub struct Lost {
+pub struct Interrupted {
     /// Its record, of the new ownership.
     pub call: tandem_state::Call,
     /// Legs that the former owner rang, each with a way to its phone.
@@ -97,10 +97,10 @@ impl Call {
 
     /// A call that still rang when its owner was lost: what rings is told to stop, and is rung anew from here, for its answer
     /// would go to the lost node. The caller hears nothing of it. `setup` has the legs of the new ringing.
-    pub fn dial_again(now: Now, setup: Setup, lost: Lost) -> Result<Call, DialogError> {
+    pub fn dial_again(now: Now, setup: Setup, lost: Interrupted) -> Result<Call, DialogError> {
         let (flow, invite) = (setup.flow.clone(), setup.invite.clone());
         let mut call = Call::prepared(now, setup)?;
-        let Lost { call: record, rang, is_caller_lost } = lost;
+        let Interrupted { call: record, rang, is_caller_lost } = lost;
         (call.epoch, call.create, call.start) = (record.epoch, Creation::Created, record.start);
         if let Some(attempt) = record.attempts.values().next_back() {
             call.attempt = attempt.clone();
@@ -209,7 +209,7 @@ fn callee_leg(setup: &Setup, end: EndId, target: &SetupTarget) -> Leg {
     Leg { next: next.into(), ..leg }
 }
 
-fn leg(
+pub(super) fn leg(
     id: LegId,
     direction: LegDirection,
     party: Party,
@@ -227,7 +227,6 @@ fn leg(
         next: Default::default(),
         ways: Default::default(),
         refresh: Default::default(),
-        settled_cseq: 0,
         dialog,
         stage: Stage::Over,
         opened: None,

@@ -15,7 +15,7 @@ use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::name_addr::NameAddr;
 use tandem_sip::sdp::Sdp;
-use tandem_sip::sdp::relay::{self, Ours};
+use tandem_sip::sdp::relay;
 use tandem_sip::transaction::ServerKey;
 use tandem_sip::uri::Uri;
 use tandem_state::{
@@ -23,7 +23,7 @@ use tandem_state::{
 };
 
 use super::leg::{Hold, Leg, LegMedia, Stage};
-use super::setup::{CSEQ_BLOCK, VERSION_BLOCK};
+use super::setup::{CSEQ_BLOCK, VERSION_BLOCK, leg};
 use super::{Call, Creation, Output, Phase, Proposal, Settings};
 use crate::machine::Now;
 use crate::routing::Phone;
@@ -104,6 +104,7 @@ impl Call {
         let attempt = record.attempts.values().rev().find(|attempt| attempt.answer.is_some())?.clone();
         let epoch = record.epoch;
         let block = u32::try_from(epoch.0).unwrap_or(u32::MAX);
+        let answered_cseq = callee.record.dialog.local_cseq;
         let (caller, callee) = (taken(caller, EndId(0), block), taken(callee, EndId(1), block));
         let talked_ms = now.cluster.since_ms(record.answer.unwrap_or(record.start));
         let until_ms = now.steady_ms + settings.talk_max_ms.saturating_sub(talked_ms);
@@ -139,7 +140,7 @@ impl Call {
         ids.iter().for_each(|id| call.put(Output::Listen(*id)));
         call.set_media();
         if talked_ms < UNSETTLED_MS {
-            call.acknowledge_again();
+            call.acknowledge_again(answered_cseq);
             invite.into_iter().for_each(|invite| call.answer_again(now, invite));
         }
         call.begin_refresh(now, is_proven);
@@ -147,10 +148,10 @@ impl Call {
     }
 
     /// The callee's first 2xx may be without its ACK.
-    fn acknowledge_again(&mut self) {
+    fn acknowledge_again(&mut self, cseq: u32) {
         let product = self.settings.product.clone();
         let Some(callee) = self.callees.first() else { return };
-        let ack = callee.ack(callee.settled_cseq, None, &product);
+        let ack = callee.ack(cseq, None, &product);
         let flow = callee.flow.clone();
         if let Some(message) = ack.filter(|_| callee.direction == LegDirection::Out) {
             self.put(Output::Send { message, flow });
@@ -395,14 +396,8 @@ impl Leg {
     fn renewed_offer(&mut self) -> Option<std::sync::Arc<str>> {
         let last = Sdp::parse(self.media.local.as_deref()?).ok()?;
         let theirs = self.media.remote.as_deref().and_then(|text| Sdp::parse(text).ok());
-        let first = last.media.iter().position(|line| relay::is_relayable(line, false));
-        let here = self.media.here;
-        let ports: Vec<Option<u16>> =
-            (0..last.media.len()).map(|at| (Some(at) == first).then_some(here.port())).collect();
-        let address = here.ip().to_string();
-        let (session_id, version) = (self.media.session_id, self.media.version);
-        let ours = Ours { session_id, version, address: &address, ports: &ports, video: false };
-        let mut sdp = relay::renewed(&last, theirs.as_ref(), &ours);
+        let version = self.media.version;
+        let mut sdp = self.said_from_here(&last, |ours| relay::renewed(&last, theirs.as_ref(), ours));
         if last.origin.version == version && sdp != last {
             self.media.version += 1;
             sdp.origin.version = self.media.version;
@@ -424,45 +419,33 @@ fn host_port_of(contact: &str) -> Option<String> {
 fn taken(taken: TakenLeg, end: EndId, epoch: u32) -> Leg {
     let TakenLeg { record, media, ways } = taken;
     let block = epoch.saturating_mul(CSEQ_BLOCK);
-    let dialog = record.dialog;
     let text = |text: String| (!text.is_empty()).then(|| text.into());
+    let dialog = Dialog {
+        call_id: record.dialog.call_id,
+        local: record.dialog.local,
+        remote: record.dialog.remote,
+        route_set: record.dialog.route_set,
+        remote_target: record.dialog.remote_target,
+        local_cseq: block,
+        remote_cseq: Some(record.dialog.remote_cseq).filter(|cseq| *cseq > 0),
+    };
+    let media = LegMedia {
+        end,
+        here: media,
+        local: text(record.media.local_sdp),
+        remote: text(record.media.remote_sdp),
+        session_id: record.media.session_id,
+        version: u64::from(epoch).saturating_mul(VERSION_BLOCK),
+        codec: record.media.codec,
+    };
+    let (flow, sent_by) = (record.flow, String::new());
     let mut leg = Leg {
-        id: record.id,
-        direction: record.direction,
-        party: record.party,
-        flow: record.flow,
-        sent_by: String::new(),
-        next: VecDeque::new(),
         ways: ways.into(),
-        refresh: Refresh::Done,
-        settled_cseq: dialog.local_cseq,
-        dialog: Dialog {
-            call_id: dialog.call_id,
-            local: dialog.local,
-            remote: dialog.remote,
-            route_set: dialog.route_set,
-            remote_target: dialog.remote_target,
-            local_cseq: block,
-            remote_cseq: Some(dialog.remote_cseq).filter(|cseq| *cseq > 0),
-        },
         stage: Stage::Confirmed,
-        opened: None,
-        forks: Vec::new(),
         opened_cseq: block,
-        media: LegMedia {
-            end,
-            here: media,
-            local: text(record.media.local_sdp),
-            remote: text(record.media.remote_sdp),
-            session_id: record.media.session_id,
-            version: u64::from(epoch).saturating_mul(VERSION_BLOCK),
-            codec: record.media.codec,
-        },
         hold: if record.held { Hold::Held } else { Hold::Talking },
         answered: record.answered,
-        unacknowledged: None,
-        ack: None,
-        ack_due: None,
+        ..leg(record.id, record.direction, record.party, flow, sent_by, dialog, media)
     };
     leg.take_way();
     leg

@@ -13,7 +13,8 @@ use tandem_state::{
 use super::phone::{Phone, Words};
 use super::show;
 use crate::call::{
-    Call, Input, Lost, Output, Proposal, Settings, Setup, SetupTarget, TakenLeg, Takeover, Way, branch_leg,
+    Call, Input, Interrupted, Output, Proposal, Settings, Setup, SetupTarget, TakenLeg, Takeover, Way,
+    branch_leg,
 };
 use crate::machine::{Machine, Now};
 use crate::routing::Target;
@@ -212,7 +213,7 @@ impl Bench {
         }
         let settings = Settings { product: "Tandem".into(), ..Settings::default() };
         let setup = self.setup(invite.clone(), ServerKey::of(&invite), settings, 1);
-        let lost = Lost { call, rang, is_caller_lost: false };
+        let lost = Interrupted { call, rang, is_caller_lost: false };
         self.proposed.clear();
         self.call = Call::dial_again(self.now(), setup, lost).ok();
         self.collect();
@@ -338,7 +339,7 @@ impl Bench {
                 }
                 Output::CloseMedia => self.closing = true,
                 Output::Adopt { invite, .. } => drop(self.keys.insert(ServerKey::of(invite), "101".into())),
-                Output::LeaveMedia | Output::PassOn { .. } => {}
+                Output::LeaveMedia | Output::PassOn { .. } | Output::PassOnHangUp => {}
                 Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
             }
             self.outputs.push(output);
@@ -377,6 +378,7 @@ impl Bench {
             Output::CloseMedia => vec!["close media".into()],
             Output::Adopt { .. } => vec!["adopt the INVITE".into()],
             Output::LeaveMedia => vec!["leave media".into()],
+            Output::PassOnHangUp => vec!["pass on the hang-up".into()],
             Output::PassOn { requests } => requests
                 .iter()
                 .map(|(_, message, _)| format!("pass on {}", message.method().as_str()))

@@ -202,7 +202,7 @@ impl Exchange {
                     }
                 }
                 // No call comes from another node here.
-                Output::Adopt { .. } | Output::LeaveMedia | Output::PassOn { .. } => {}
+                Output::Adopt { .. } | Output::LeaveMedia | Output::PassOn { .. } | Output::PassOnHangUp => {}
                 Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
             }
         }
