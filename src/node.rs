@@ -14,15 +14,13 @@ mod pid;
 pub(crate) mod signals;
 mod switch;
 
-use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tandem_api::{Api, Limits};
-use tandem_cluster::{Cluster, NodeConfig, StartError, Timing};
+use tandem_cluster::{Cluster, NodeConfig, StartError, Timing, bound};
 use tandem_state::Role;
 use tokio::net::TcpListener;
 
@@ -62,7 +60,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS_S)
         .context("metrics")?;
     let prometheus = prometheus.install_recorder().context("metrics")?;
-    let api_listener = listen(config.api).await.with_context(|| format!("api.listen {}", config.api))?;
+    let api_listener = bound(|| TcpListener::bind(config.api))
+        .await
+        .with_context(|| format!("api.listen {}", config.api))?;
     let cluster = Cluster::start(node_config(config)).await;
     let cluster = cluster.map_err(|error| refused(error.to_string(), start_hint(config, &error)))?;
     let pid_file = pid::PidFile::write(config.folder())?;
@@ -90,22 +90,6 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     tracing::info!("stopped");
     ended
 }
-
-/// A process before this one may just be ending: it has left its directory and not yet its ports.
-async fn listen(at: SocketAddr) -> io::Result<TcpListener> {
-    let deadline = Instant::now() + PORT_WAIT;
-    loop {
-        match TcpListener::bind(at).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            bound => return bound,
-        }
-    }
-}
-
-/// How long the port of a former process is waited for.
-const PORT_WAIT: Duration = Duration::from_secs(2);
 
 /// Phones are served once the cluster has heard of this start; then until a signal, or a fault of the disk.
 async fn run_until_ended(

@@ -23,12 +23,12 @@ fn the_doctor_asks_every_node_and_says_what_to_do() {
     assert_eq!(code, 0, "{text}{error}");
     let all: Value = demo.json(2, &["doctor"]);
     for node in ["n1", "n2", "n3"] {
-        for check in
-            ["quorum", "clock", "cluster time", "lease", "certificate", "versions", "phones", "disk space"]
-        {
+        for check in ["quorum", "clock", "cluster time", "lease", "certificate", "versions", "phones"] {
             assert_eq!(found(&all, node, check)["level"], "ok", "{check} at {node}: {all:#}");
         }
+        // How fast the disk of this machine is and how full is not the test's to judge.
         assert!(found(&all, node, "disk flush")["what"].as_str().expect("text").contains("ms, at worst"));
+        assert!(found(&all, node, "disk space")["what"].as_str().expect("text").contains("GB free"));
     }
     assert!(found(&all, "n1", "port to n3")["what"].as_str().expect("text").contains("answers in"));
 

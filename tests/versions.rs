@@ -13,7 +13,7 @@ use support::{SOON, eventually};
 const LONG: Duration = Duration::from_secs(40);
 /// Leases are in force; cluster keys can't be changed.
 const OLDER: u16 = 2;
-const NEWER: u16 = 4;
+const NEWER: u16 = tandem_state::tables::NEWEST_APPLY_VERSION;
 
 /// Stops a node in order, as an upgrade does.
 fn stop(demo: &Demo, node: u8) {

@@ -11,7 +11,7 @@ use tandem_state::NodeId;
 use tokio::time::Instant;
 
 use crate::clock::median_of_quorum;
-use crate::node::Node;
+use crate::node::{Measured, Node};
 use crate::status::{RaftRole, StorageState};
 
 /// How often the others' clocks are asked for.
@@ -34,7 +34,7 @@ pub(crate) async fn tend(node: Arc<Node>) {
         let ask_clocks = clocks_asked.elapsed() >= CLOCKS;
         let (kind, why) = if disk != StorageState::Ok {
             ("disk", format!("its disk is {}", disk.word()))
-        } else if ask_clocks && let Some(off_ms) = node.clocks_off().await.get(&node.id()) {
+        } else if ask_clocks && let Some(off_ms) = node.clocks_off(&node.measured().await).get(&node.id()) {
             ("clock", format!("its clock is {off_ms} ms off those of a quorum"))
         } else {
             if ask_clocks {
@@ -59,8 +59,8 @@ pub(crate) async fn tend(node: Arc<Node>) {
 impl Node {
     /// Whose clocks are too far from the median of a quorum's for one that stamps, and how far. Nobody's, where no quorum
     /// agrees.
-    pub(crate) async fn clocks_off(&self) -> BTreeMap<NodeId, u64> {
-        let walls = self.walls().await;
+    pub(crate) fn clocks_off(&self, measured: &[(NodeId, Measured)]) -> BTreeMap<NodeId, u64> {
+        let walls = self.walls(measured);
         let shown = walls.iter().map(|(_, wall_ms)| *wall_ms).collect();
         let Some(median) = median_of_quorum(shown, self.quorum_size()) else { return BTreeMap::new() };
         let off = walls.into_iter().map(|(id, wall_ms)| (id, wall_ms.abs_diff(median)));
@@ -70,13 +70,12 @@ impl Node {
     /// The follower with a good disk that is farthest; one whose clock is off only where there is no other.
     async fn successor(&self) -> Option<NodeId> {
         let voters: Vec<NodeId> = self.metrics().membership_config.voter_ids().map(NodeId).collect();
-        let others = voters.into_iter().filter(|id| *id != self.id());
-        let asks = others.map(|id| async move { (id, self.ping(id).await) });
-        let (answers, clocks_off) = tokio::join!(futures_util::future::join_all(asks), self.clocks_off());
-        let well = answers.into_iter().filter_map(|(id, pong)| {
-            let pong = pong?;
+        let measured = self.measured().await;
+        let clocks_off = self.clocks_off(&measured);
+        let well = measured.iter().filter(|(id, _)| voters.contains(id)).filter_map(|(id, measured)| {
+            let pong = &measured.pong;
             let fit = pong.storage == StorageState::Ok && pong.raft == RaftRole::Follower;
-            fit.then_some((!clocks_off.contains_key(&id), pong.last_log, id))
+            fit.then_some((!clocks_off.contains_key(id), pong.last_log, *id))
         });
         well.max().map(|(.., id)| id)
     }

@@ -59,8 +59,10 @@ const CLOCK_BAD_MS: u64 = 2_000;
 const FLUSH_GOOD: Duration = Duration::from_millis(20);
 /// A flush this long fills the time in which 99 of 100 commands should be committed.
 const FLUSH_BAD: Duration = Duration::from_millis(250);
-/// So much of a disk should be free, in percent, and at least so many bytes.
+/// So much of a disk should be free: a share in percent, or so many bytes of a large one.
 const FREE_GOOD_PERCENT: u64 = 10;
+const FREE_GOOD_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// With less, the node may not get through the day.
 const FREE_BAD_BYTES: u64 = 512 * 1024 * 1024;
 /// Each call takes two sockets and each TCP phone one.
 const FILES_GOOD: u64 = 65_536;
@@ -141,7 +143,7 @@ fn forks(generation: u64, own: Fork, others: &[(String, Fork)]) -> Option<Findin
     Some(Finding::bad(
         check,
         Level::Failure,
-        format!("{here}; {} is another cluster of this generation", named.join(", ")),
+        format!("{here}; {} is another cluster of the same name", named.join(", ")),
         "two survivors were forced apart, and both act: switch one off for good, deploy/runbooks/quorum-lost.md",
     ))
 }
@@ -326,7 +328,7 @@ fn judged_space(free: u64, total: u64) -> Finding {
     if free < FREE_BAD_BYTES {
         return Finding::bad("disk space", Level::Failure, what, todo);
     }
-    if free < total / 100 * FREE_GOOD_PERCENT {
+    if free < (total / 100 * FREE_GOOD_PERCENT).min(FREE_GOOD_BYTES) {
         return Finding::bad("disk space", Level::Warning, what, todo);
     }
     Finding::ok("disk space", what)
@@ -381,10 +383,10 @@ mod tests {
         let gb = 1_000_000_000;
         assert_eq!(
             levels(
-                [(50 * gb, 100 * gb), (5 * gb, 100 * gb), (gb / 10, gb)]
+                [(50 * gb, 100 * gb), (24 * gb, 271 * gb), (5 * gb, 100 * gb), (gb / 10, gb)]
                     .map(|(free, total)| judged_space(free, total))
             ),
-            [Level::Ok, Level::Warning, Level::Failure]
+            [Level::Ok, Level::Ok, Level::Warning, Level::Failure]
         );
     }
 

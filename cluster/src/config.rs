@@ -29,6 +29,23 @@ pub struct NodeConfig {
     pub timing: Timing,
 }
 
+impl NodeConfig {
+    /// A node of tests, with [`Timing::test`], at a free port of this machine.
+    pub fn test(name: impl Into<String>, data: impl Into<PathBuf>) -> NodeConfig {
+        NodeConfig {
+            name: name.into(),
+            site: "east".into(),
+            data: data.into(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            advertise: String::new(),
+            sip_advertise: "127.0.0.1".into(),
+            api_url: "http://127.0.0.1:1".into(),
+            version: "0.1.0".into(),
+            timing: Timing::test(),
+        }
+    }
+}
+
 /// Intervals and limits of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {

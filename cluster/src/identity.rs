@@ -28,7 +28,7 @@ impl fmt::Display for Fork {
 }
 
 /// A voter that was declared lost when the quorum was forced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lost {
     pub(crate) node: NodeId,
     pub(crate) name: String,

@@ -189,7 +189,7 @@ fn weight(proposal: &Proposal) -> usize {
 
 /// Cluster time is far behind this node's clock: is it, by the median of a quorum?
 async fn step_time(node: &Node) -> Option<Proposal> {
-    let walls = node.walls().await.into_iter().map(|(_, wall_ms)| wall_ms).collect();
+    let walls = node.walls(&node.measured().await).into_iter().map(|(_, wall_ms)| wall_ms).collect();
     let median = median_of_quorum(walls, node.quorum_size());
     let now = node.shared.now();
     match median.map(ClusterTime).filter(|to| to.since_ms(now) > STEP_MS) {

@@ -67,6 +67,7 @@ pub use death::{Testament, tell_death};
 pub use feed::{Feed, FeedClosed, FeedItem};
 pub use invitation::invited_node;
 pub use lease::Lease;
+pub use net::bound;
 pub use peer::{PeerError, PeerFuture, PeerHandler};
 pub use rescue::{Forced, Other, Remains, RescueError, examine, force_quorum};
 #[cfg(any(test, feature = "faults"))]

@@ -1,9 +1,10 @@
 //! What became of those that were declared lost when this node's quorum was forced: it knocks at their doors from then on.
 //!
 //! One that lives after all learns of the higher generation and ends. One that was forced too, apart from this node, is of
-//! the same generation and another fork: the two refuse each other ([`Refused::Fork`]), and both say so until one is gone.
+//! another fork: the two refuse each other ([`Refused::Fork`], or [`Refused::Generation`] where one was forced more often),
+//! and both say so until one is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Who was not met for so long is gone.
 const GONE: Duration = Duration::from_secs(60);
 
-/// Nodes of this generation and another fork. Each has shown a certificate of the cluster, so there are few.
+/// Nodes of another fork. Each has shown a certificate of the cluster, so there are few.
 #[derive(Default)]
 pub(crate) struct Forks(Mutex<BTreeMap<NodeId, (Fork, Instant)>>);
 
@@ -62,6 +63,7 @@ impl Node {
 
 /// Looks for the lost ones until the node stops.
 pub(crate) async fn look(node: Arc<Node>) {
+    let mut told = BTreeSet::new();
     loop {
         for lost in node.identity.lost.iter().filter(|lost| node.is_missed(lost)) {
             match node.peers.knock(lost.node, &lost.address).await {
@@ -71,6 +73,16 @@ pub(crate) async fn look(node: Arc<Node>) {
                 ) => node.forks.met(lost.node, called),
                 // An older release, which compares no forks: to it this node is one that was removed.
                 Err(HandshakeError::Refused(Refused::Removed(_))) => {
+                    node.forks.met(lost.node, Fork::default());
+                }
+                // It was forced more often than this node: no word of ours ends it, and this node is not one that it counts.
+                Err(HandshakeError::Refused(Refused::Generation { called, .. }))
+                    if called > node.identity.generation =>
+                {
+                    node.forks.met(lost.node, Fork::default());
+                }
+                // It knew of this generation since the last look and did not end: it was forced too, and less often.
+                Err(HandshakeError::Refused(Refused::Generation { .. })) if !told.insert(lost.node) => {
                     node.forks.met(lost.node, Fork::default());
                 }
                 Err(HandshakeError::Refused(Refused::Generation { called, .. })) => {

@@ -135,15 +135,18 @@ impl Node {
         Some(Measured { pong, took, ahead_ms })
     }
 
-    /// What the wall clocks of this node and of those that answer show now.
-    pub(crate) async fn walls(&self) -> Vec<(NodeId, u64)> {
-        let asks = self
-            .others()
-            .into_iter()
-            .map(|node| async move { Some((node, self.measure(node).await?.ahead_ms)) });
-        let answers = futures_util::future::join_all(asks).await;
+    /// Measures all others that answer.
+    pub(crate) async fn measured(&self) -> Vec<(NodeId, Measured)> {
+        let asks =
+            self.others().into_iter().map(|node| async move { Some((node, self.measure(node).await?)) });
+        futures_util::future::join_all(asks).await.into_iter().flatten().collect()
+    }
+
+    /// What the wall clocks of this node and of those that were measured show now.
+    pub(crate) fn walls(&self, measured: &[(NodeId, Measured)]) -> Vec<(NodeId, u64)> {
         let now_ms = wall_ms();
-        let all = answers.into_iter().flatten().chain([(self.id(), 0)]);
+        let others = measured.iter().map(|(node, measured)| (*node, measured.ahead_ms));
+        let all = others.chain([(self.id(), 0)]);
         all.map(|(node, ahead_ms)| (node, now_ms.saturating_add_signed(ahead_ms))).collect()
     }
 

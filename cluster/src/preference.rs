@@ -64,7 +64,7 @@ impl Node {
             return;
         }
         // One whose clock is off would give leadership up again.
-        let clocks_off = self.clocks_off().await;
+        let clocks_off = self.clocks_off(&self.measured().await);
         for to in better.into_iter().filter(|id| !clocks_off.contains_key(id)) {
             match self.hand_over(to).await {
                 Ok(MemberAnswer::Done) => {

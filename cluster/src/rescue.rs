@@ -173,6 +173,13 @@ impl Rescue {
             .collect()
     }
 
+    /// And those of earlier times that did not come back.
+    fn all_lost(&self) -> Vec<Lost> {
+        let is_back = |old: &Lost| self.membership.get_node(&old.node.0).is_some();
+        let earlier = self.identity.lost.iter().filter(|old| !is_back(old)).cloned();
+        self.lost().into_iter().chain(earlier).collect()
+    }
+
     fn others(&self) -> Vec<Other> {
         let named = |lost: Lost| Other { name: lost.name, address: lost.address };
         let mut others: Vec<Other> = self.lost().into_iter().map(named).collect();
@@ -219,7 +226,7 @@ impl Rescue {
             generation: self.identity.generation + 1,
             fork: drawn(data)?,
             members: Vec::new(),
-            lost: self.lost(),
+            lost: self.all_lost(),
             ..self.identity.clone()
         };
         identity.store(data)?;

@@ -78,6 +78,11 @@ impl Gate for Node {
                 if counts && hello.generation > self.identity.generation {
                     self.peers.heard_of(hello.generation);
                 }
+                // One that this node declared lost and that was forced too, apart from it and more often.
+                let is_lost = self.identity.lost.iter().any(|lost| lost.node == hello.node);
+                if is_lost && hello.generation > self.identity.generation {
+                    self.forks.met(hello.node, hello.fork);
+                }
                 let (calling, called) = (hello.generation, self.identity.generation);
                 Err(Refused::Generation { calling, called })
             }

@@ -15,7 +15,6 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 pub use network::{Listener, MachineId, Network};
 pub use stream::Stream;
@@ -43,8 +42,6 @@ pub struct Clocks {
     pub drift_ppm: i64,
     /// How far the wall clock is ahead.
     pub wall_ahead_ms: i64,
-    /// How long a sync of the log takes.
-    pub sync_delay: Duration,
 }
 
 thread_local! {
@@ -146,6 +143,6 @@ pub(crate) fn disk_faults() -> Option<Faults> {
 
 /// Lets the time pass that a sync of the log takes.
 pub(crate) async fn sync_takes_time() {
-    let delay = host().map(|host| host.clocks().sync_delay).unwrap_or_default();
+    let delay = host().map(|host| host.faults().sync_delay()).unwrap_or_default();
     tokio::time::sleep(delay).await;
 }

@@ -169,7 +169,7 @@ async fn forks(node: &Cluster) -> Option<(Level, String)> {
 }
 
 async fn until_it_sees_another_fork(node: &Cluster, name: &str) {
-    for _ in 0..400 {
+    for _ in 0..800 {
         if let Some((Level::Failure, what)) = forks(node).await {
             return assert!(what.contains(&format!("{name} (fork ")), "{what}");
         }
@@ -218,6 +218,32 @@ async fn survivors_that_were_forced_apart_never_mix_and_both_say_so() {
     assert!(joined.announced(Duration::from_secs(20)).await);
     assert_eq!(joined.status().await.fork.as_deref(), Some(&*other.fork));
     joined.shutdown().await;
+    world.stop().await;
+}
+
+/// As a run of `force-quorum` that was stopped in between and done again leaves it.
+fn force_once_more(data: &std::path::Path) {
+    let file = data.join("identity.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"generation\": 2", "\"generation\": 3")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn survivors_that_were_forced_apart_unequally_often_say_so_too() {
+    let mut world = World::three().await;
+    world.settle().await;
+    for at in 0..3 {
+        world.kill(at).await;
+    }
+    let names = |names: [&str; 2]| names.map(str::to_owned);
+    tandem_cluster::force_quorum(&world.data(1), &names(["n1", "n3"])).await.unwrap();
+    tandem_cluster::force_quorum(&world.data(2), &names(["n1", "n2"])).await.unwrap();
+    force_once_more(&world.data(2));
+    world.restart(1).await;
+    world.restart(2).await;
+    assert_eq!(world.node(2).status().await.generation, 3);
+    until_it_sees_another_fork(world.node(1), "n3").await;
+    until_it_sees_another_fork(world.node(2), "n2").await;
     world.stop().await;
 }
 

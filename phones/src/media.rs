@@ -136,14 +136,14 @@ impl Media {
         }
     }
 
-    /// How many phones should hear something now, and how many do.
-    pub fn audible(&self) -> (usize, usize) {
+    /// How many of the phones that should hear something now do.
+    pub fn audible(&self) -> usize {
         let now = nanos(self.base);
-        let talking = || self.sides.iter().filter(|side| side.to.load(Ordering::Relaxed) != 0);
+        let talking = self.sides.iter().filter(|side| side.to.load(Ordering::Relaxed) != 0);
         let heard = |side: &&Side| {
             now.saturating_sub(side.heard_at.load(Ordering::Relaxed)) <= AUDIBLE_MS * 1_000_000
         };
-        (talking().count(), talking().filter(heard).count())
+        talking.filter(heard).count()
     }
 
     /// Forgets what was heard.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tandem_api::{Api, Limits, NoSwitch, token};
-use tandem_cluster::{Cluster, NodeConfig, Timing};
+use tandem_cluster::{Cluster, NodeConfig};
 use tandem_state::tables::NEWEST_APPLY_VERSION;
 use tandem_state::{Command, Principal, TokenScope};
 use tempfile::TempDir;
@@ -54,18 +54,7 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         tandem_cluster::init(&data).unwrap();
-        let config = NodeConfig {
-            name: "n1".into(),
-            site: "east".into(),
-            data,
-            listen: ([127, 0, 0, 1], 0).into(),
-            advertise: String::new(),
-            sip_advertise: "127.0.0.1".into(),
-            api_url: "http://127.0.0.1:1".into(),
-            version: "0.1.0".into(),
-            timing: Timing::test(),
-        };
-        let cluster = Cluster::start(config).await.unwrap();
+        let cluster = Cluster::start(NodeConfig::test("n1", data)).await.unwrap();
         assert!(cluster.announced(Duration::from_secs(20)).await);
         // The leader raises the rules to the newest that every member can follow; some commands need them.
         while cluster.view().apply_version < NEWEST_APPLY_VERSION {

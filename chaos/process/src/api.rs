@@ -61,18 +61,18 @@ impl Api {
         stream.set_read_timeout(Some(wait))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
-        let status = text.get(9..12).and_then(|code| code.parse().ok()).unwrap_or(0);
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-        Ok((status, if chunked { unchunk(body) } else { body.to_owned() }))
+        let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+        let status = head.get(9..12).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok((status, body.to_owned()))
     }
 
-    /// Sends a request and leaves the connection to who reads it.
+    /// Sends a request and leaves the connection to who reads it. It is one of HTTP/1.0, so that the body of the answer comes
+    /// as it is, not in chunks, and ends with the connection.
     pub(crate) fn begin(&self, order: Order<'_>) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect_timeout(&self.address.into(), CONNECT)?;
         let Order { method, path, body, key } = order;
         let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n",
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n",
             self.address, self.token
         );
         if !body.is_empty() {
@@ -83,27 +83,5 @@ impl Api {
         }
         stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
         Ok(stream)
-    }
-}
-
-fn unchunk(body: &str) -> String {
-    let mut text = String::new();
-    let mut rest = body;
-    while let Some((size, after)) = rest.split_once("\r\n") {
-        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
-        let Some(chunk) = after.get(..size).filter(|_| size > 0) else { break };
-        text.push_str(chunk);
-        rest = after.get(size + 2..).unwrap_or("");
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chunked_body_is_put_together() {
-        assert_eq!(unchunk("3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n"), "abc0123456789");
     }
 }

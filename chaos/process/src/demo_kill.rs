@@ -4,24 +4,27 @@
 
 use crate::history::{History, PhonesSeen};
 use crate::place::Place;
-use crate::run::{self, Ran};
+use crate::run::{self, Ran, tidy};
 use crate::say;
 use crate::script::Script;
 use serde_json::Value;
 use std::path::Path;
-use tandem_phones::watch::{Call, Kind};
+use tandem_phones::watch::{Call, Kind, Silence};
 
 const SCRIPT: &str = include_str!("demo_kill/script.yaml");
 
 /// Runs it; gives whether all went well.
-pub(crate) fn run(program: &Path, net: [u8; 3], dir: &Path) -> anyhow::Result<bool> {
+pub(crate) fn run(program: &Path, dir: &Path) -> anyhow::Result<bool> {
     let script =
         Script::parse("demo-kill", SCRIPT, 1).map_err(|(line, why)| anyhow::anyhow!("line {line}: {why}"))?;
     say(
         "Three nodes start, ten calls talk at n1, and n1 is killed with SIGKILL. This takes about half a minute.",
     );
-    let ran = run::run(&script, 1, &Place::Loopback { net }, program, dir);
+    let ran = run::run(&script, 1, &Place::Loopback, program, dir);
     account(&ran).iter().for_each(|line| say(line));
+    if ran.is_good() {
+        tidy(dir);
+    }
     Ok(ran.is_good())
 }
 
@@ -30,8 +33,8 @@ fn account(ran: &Ran) -> Vec<String> {
     let mut lines: Vec<String> =
         history.troubles.iter().map(|trouble| format!("It went wrong: {trouble}")).collect();
     if let Some(fault) = history.faults.first() {
-        let back = history.down(0).first().map(|(from, _)| history.time(*from));
-        let down = back.unwrap_or_else(|| "no time".to_owned());
+        let down = history.down(0).first().map(|(from, _)| history.time(*from));
+        let down = down.unwrap_or_else(|| "no time".to_owned());
         lines.push(format!(
             "n1 was killed at {} and called down by the others at {down}.",
             history.time(fault.from_ms)
@@ -57,7 +60,10 @@ fn account(ran: &Ran) -> Vec<String> {
 fn told(history: &History, phones: &PhonesSeen, call: &Call) -> String {
     let who = format!("{} to {} ({})", call.from, call.to, phones.tenant);
     let nodes = nodes(history, phones, call);
-    let gap = |caller: bool| format!("nothing for {} ms", silence_ms(history, phones, call, caller));
+    let gap = |caller: bool| {
+        let silence = history.longest_silence(phones, call, caller);
+        format!("nothing for {} ms", silence.as_ref().map_or(0, Silence::length_ms))
+    };
     let end = match (&call.failure, call.ended_ms) {
         (Some(failure), _) => failure.clone(),
         (None, Some(at)) => format!("hung up at {}", history.time(call.hung_up_ms.unwrap_or(at))),
@@ -74,20 +80,12 @@ fn told(history: &History, phones: &PhonesSeen, call: &Call) -> String {
 /// The owners one after the other, by the hosts that relayed the sound.
 fn nodes(history: &History, phones: &PhonesSeen, call: &Call) -> String {
     let of_call = phones.seen.heard.iter().filter(|heard| {
-        let is_own = heard.call_id == call.caller_id || Some(&heard.call_id) == call.callee_id.as_ref();
-        is_own && (heard.kind == Kind::Request || heard.kind == Kind::Response(200))
+        heard.is_of(call) && (heard.kind == Kind::Request || heard.kind == Kind::Response(200))
     });
     let mut names: Vec<String> =
         of_call.filter_map(|heard| Some(format!("n{}", history.node_at(*heard.media?.ip())? + 1))).collect();
     names.dedup();
     names.join(" then ")
-}
-
-fn silence_ms(history: &History, phones: &PhonesSeen, call: &Call, caller: bool) -> u64 {
-    let own = phones.seen.silences.iter().filter(|silence| {
-        silence.pair == call.pair && silence.caller == caller && silence.until_ms >= history.from_ms
-    });
-    own.map(|silence| silence.until_ms.saturating_sub(silence.from_ms)).max().unwrap_or(0)
 }
 
 fn cdr(history: &History, phones: &PhonesSeen, call: &Call) -> String {

@@ -7,6 +7,7 @@ use crate::history::FaultSeen;
 use crate::script::{Direction, Fault, Site, Step, Target};
 use crate::world::{World, signal};
 use anyhow::Context;
+use rustix::process::Signal;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -62,12 +63,12 @@ pub(crate) fn begin(world: &World, step: &Step, at_ms: u64) -> anyhow::Result<Be
         Fault::KillWorker => killed(world, node, world.worker(node))?,
         Fault::KillGuard => killed(world, node, world.guard(node))?,
         Fault::Stop => {
-            signal(world.guard(node).context("the node runs")?, "-TERM")?;
+            signal(world.guard(node).context("the node runs")?, Signal::TERM)?;
             Undo::Start(node)
         }
         Fault::Pause => {
             let pid = world.worker(node).context("the node runs")?;
-            signal(pid, "-STOP")?;
+            signal(pid, Signal::STOP)?;
             Undo::Continue(pid)
         }
         Fault::Partition => cut(world, &nodes, None)?,
@@ -118,11 +119,14 @@ pub(crate) fn undo(world: &World, undo: &Undo) -> anyhow::Result<()> {
     match *undo {
         Undo::Start(node) => world.start(node),
         // It may have been ended meanwhile.
-        Undo::Continue(pid) => signal(pid, "-CONT").or(Ok(())),
+        Undo::Continue(pid) => signal(pid, Signal::CONT).or(Ok(())),
         Undo::Heal => {
-            for node in (0..3).filter(|node| world.worker(*node).is_some()) {
-                world.place().heal(node);
-                world.order(node, "heal")?;
+            // The packet filter of a dead node outlives it.
+            for node in 0..3 {
+                world.place().heal(node)?;
+                if world.worker(node).is_some() {
+                    world.order(node, "heal")?;
+                }
             }
             Ok(())
         }
@@ -146,7 +150,7 @@ pub(crate) fn undo(world: &World, undo: &Undo) -> anyhow::Result<()> {
 
 fn killed(world: &World, node: usize, pid: Option<u32>) -> anyhow::Result<Undo> {
     let worker = world.worker(node).context("the node runs")?;
-    signal(pid.context("the node runs")?, "-KILL")?;
+    signal(pid.context("the node runs")?, Signal::KILL)?;
     await_gone(worker)?;
     Ok(Undo::Start(node))
 }
@@ -175,7 +179,7 @@ fn cut(world: &World, nodes: &[usize], direction: Option<Direction>) -> anyhow::
 }
 
 fn cut_at(world: &World, node: usize, far: usize, direction: Option<Direction>) -> anyhow::Result<()> {
-    if world.worker(node).is_none() || world.place().cut(node, far, direction) {
+    if world.place().cut(node, far, direction)? || world.worker(node).is_none() {
         return Ok(());
     }
     let order = match direction {

@@ -5,7 +5,7 @@ use crate::script::Bounds;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use tandem_phones::watch::{Call, Seen};
+use tandem_phones::watch::{Call, Seen, Silence};
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +89,16 @@ pub(crate) struct Write {
     /// When a node said that it is made.
     pub(crate) acknowledged_ms: Option<u64>,
     /// The same key was sent once more after that, and this was said.
-    pub(crate) again: Option<u16>,
+    pub(crate) again: Option<Again>,
+}
+
+/// What is said to a request under an idempotency key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// An earlier request with this key has done it.
+    Replayed,
+    /// This status, and nothing of an earlier request.
+    Other(u16),
 }
 
 /// What one node said of the cluster.
@@ -112,8 +121,6 @@ pub(crate) struct View {
 pub(crate) struct EventSeen {
     /// When it was heard first.
     pub(crate) at_ms: u64,
-    /// Its id in the log.
-    pub(crate) id: String,
     /// Such as `call.moved`.
     pub(crate) name: String,
     /// All of it.
@@ -135,8 +142,8 @@ pub(crate) struct NodeEnd {
     pub(crate) cdrs: Vec<Value>,
     /// All calls.
     pub(crate) calls: Vec<Value>,
-    /// Its gauges, by name with labels.
-    pub(crate) gauges: BTreeMap<String, f64>,
+    /// Its metrics, by name with labels.
+    pub(crate) metrics: BTreeMap<String, f64>,
     /// Memory of its process.
     pub(crate) memory_kb: u64,
 }
@@ -174,6 +181,27 @@ impl History {
         spans
     }
 
+    /// The longest silence of a phone while its call stood and the workload went on.
+    pub(crate) fn longest_silence(&self, phones: &PhonesSeen, call: &Call, caller: bool) -> Option<Silence> {
+        let end = call.hung_up_ms.unwrap_or(u64::MAX);
+        let silences = phones.seen.silences.iter().filter(|silence| {
+            silence.pair == call.pair
+                && silence.caller == caller
+                && silence.until_ms >= self.from_ms
+                && silence.from_ms <= end
+        });
+        silences.max_by_key(|silence| silence.length_ms()).copied()
+    }
+
+    /// What nobody saw anything of, so that whatever is judged by it would hold for nothing.
+    pub(crate) fn unseen(&self) -> Vec<String> {
+        let seen = [
+            (self.views.is_empty(), "no node ever said anything of the cluster"),
+            (self.events.is_empty(), "no event stream ever told anything"),
+        ];
+        seen.into_iter().filter(|(is_unseen, _)| *is_unseen).map(|(_, what)| what.to_owned()).collect()
+    }
+
     /// A time for the reader: seconds after all calls were up.
     pub(crate) fn time(&self, ms: u64) -> String {
         let from = i64::try_from(self.from_ms).unwrap_or(0);
@@ -184,7 +212,32 @@ impl History {
 
 impl EventSeen {
     fn is_of_node(&self, index: usize) -> bool {
-        let name = self.body.get("node").and_then(Value::as_str);
-        name.is_some_and(|name| name.starts_with(&format!("n{}", index + 1)))
+        self.body.get("node").and_then(Value::as_str).and_then(node_of) == Some(index)
+    }
+}
+
+/// Which node a name is of; one that replaces another has a name that goes on after the old one.
+pub(crate) fn node_of(name: &str) -> Option<usize> {
+    (0..3).find(|index| name.starts_with(&format!("n{}", index + 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::made_up;
+
+    #[test]
+    fn a_run_in_which_nobody_saw_the_cluster_or_its_events_is_in_trouble() {
+        let mut history = made_up::history();
+        assert_eq!(history.unseen(), [""; 0]);
+        history.views.clear();
+        assert_eq!(history.unseen(), ["no node ever said anything of the cluster"]);
+        history.events.clear();
+        assert_eq!(history.unseen().len(), 2);
+    }
+
+    #[test]
+    fn a_node_that_replaces_another_has_its_place() {
+        assert_eq!(["n1", "n3", "n2bb", "x"].map(node_of), [Some(0), Some(2), Some(1), None]);
     }
 }

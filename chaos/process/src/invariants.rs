@@ -111,6 +111,11 @@ impl Judgement {
     pub(crate) fn holds(&self) -> bool {
         self.broken.is_empty()
     }
+
+    /// Whether there was anything by which it holds or is broken.
+    pub(crate) fn is_of_something(&self) -> bool {
+        self.looked_at > 0 || !self.holds()
+    }
 }
 
 #[cfg(test)]

@@ -48,9 +48,6 @@ struct WorldArgs {
     /// The tandem binary, a test build (--features faults)
     #[arg(long, env = "TANDEM_BIN", default_value = "target/debug/tandem")]
     program: PathBuf,
-    /// The loopback network of nodes and phones
-    #[arg(long, value_name = "A.B.C", default_value = "127.0.70", value_parser = loopback_net)]
-    subnet: [u8; 3],
     /// Where the nodes' files and the report go; made anew
     #[arg(long, value_name = "DIR", default_value = "chaos-report")]
     report: PathBuf,
@@ -66,9 +63,6 @@ struct RunArgs {
     /// What random faults are drawn from
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Say what the scripts do, and do nothing
-    #[arg(long)]
-    list: bool,
     /// Each node in a network namespace of its own: yes, no, or where it can be had
     #[arg(long, value_enum, default_value_t = Namespaces::No)]
     namespaces: Namespaces,
@@ -84,18 +78,10 @@ enum Namespaces {
     Auto,
 }
 
-fn loopback_net(text: &str) -> Result<[u8; 3], String> {
-    let parts: Vec<u8> = text.split('.').filter_map(|part| part.parse().ok()).collect();
-    match <[u8; 3]>::try_from(parts) {
-        Ok(net @ [127, _, _]) => Ok(net),
-        Ok(_) | Err(_) => Err("three numbers, the first 127".to_owned()),
-    }
-}
-
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run_all(&args),
-        Command::DemoKill(args) => demo_kill::run(&args.program, args.subnet, &args.report.join("demo-kill")),
+        Command::DemoKill(args) => demo_kill::run(&args.program, &args.report.join("demo-kill")),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -115,10 +101,6 @@ pub(crate) fn say(line: &str) {
 fn run_all(args: &RunArgs) -> anyhow::Result<bool> {
     let scripts: Vec<Script> =
         args.scripts.iter().map(|path| Script::read(path, args.seed)).collect::<anyhow::Result<_>>()?;
-    if args.list {
-        scripts.iter().for_each(listed);
-        return Ok(true);
-    }
     if args.inside.is_none() && wants_namespaces(args)? {
         let own: Vec<OsString> = std::env::args_os().skip(1).collect();
         let status = place::inside(&std::env::current_exe()?, &own).status().context("bash")?;
@@ -126,24 +108,25 @@ fn run_all(args: &RunArgs) -> anyhow::Result<bool> {
     }
     let place = match &args.inside {
         Some(prefix) => Place::Namespaces { prefix: prefix.clone() },
-        None => Place::Loopback { net: args.world.subnet },
+        None => Place::Loopback,
     };
     let began = Instant::now();
     let report = &args.world.report;
     std::fs::create_dir_all(report).with_context(|| report.display().to_string())?;
-    let mut ran = Vec::new();
+    let (mut ran, mut again) = (Vec::new(), Vec::new());
     for (script, path) in scripts.iter().zip(&args.scripts) {
         let one = run::run(script, args.seed, &place, &args.world.program, &report.join(&script.name));
         say(&report::line(&one));
         if one.is_good() {
-            tidy(&report.join(&script.name));
+            run::tidy(&report.join(&script.name));
         } else {
             report::broken(&one).iter().for_each(|line| say(line));
-            say(&format!("  again: {}", again(args, path)));
+            again.push(format!("again: {}", command(args, path)));
         }
         ran.push(one);
         std::fs::write(report.join("index.html"), report::page(&ran))?;
     }
+    again.iter().for_each(|line| say(line));
     let (good, bad) =
         (ran.iter().filter(|one| one.is_good()).count(), ran.iter().filter(|one| !one.is_good()).count());
     let seconds = began.elapsed().as_secs();
@@ -166,15 +149,8 @@ fn wants_namespaces(args: &RunArgs) -> anyhow::Result<bool> {
     }
 }
 
-fn listed(script: &Script) {
-    say(&format!("{}: {} standing calls, {:?}", script.name, script.standing(), script.hold()));
-    for step in script.steps() {
-        say(&format!("  {:>5.1} s for {:>4.1} s: {:?} {:?}", step.at_s, step.for_s, step.fault, step.node));
-    }
-}
-
 /// The command that runs a script again alone.
-fn again(args: &RunArgs, path: &Path) -> String {
+fn command(args: &RunArgs, path: &Path) -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| "tandem-chaos".into());
     let place = if args.inside.is_some() { " --namespaces yes" } else { "" };
     format!(
@@ -185,13 +161,4 @@ fn again(args: &RunArgs, path: &Path) -> String {
         args.world.program.display(),
         args.world.report.display()
     )
-}
-
-/// Of a script that passed only the logs are kept.
-fn tidy(dir: &Path) {
-    for node in ["n1", "n2", "n3"] {
-        for folder in ["data", "kept"] {
-            let _ = std::fs::remove_dir_all(dir.join(node).join(folder));
-        }
-    }
 }

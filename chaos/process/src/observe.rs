@@ -20,7 +20,6 @@ pub(crate) struct Observed {
 }
 
 const PAUSE: Duration = Duration::from_millis(200);
-const ANSWER: Duration = Duration::from_millis(1_000);
 
 impl Observed {
     /// Looks no longer.
@@ -43,9 +42,7 @@ impl Observed {
     /// Asks one node again and again.
     pub(crate) fn watch(&self, world: &World, index: usize, clock: Instant) {
         while !self.is_over() {
-            let answer = world.api(index).get("/v1/cluster", ANSWER);
-            let status = answer.ok().and_then(|(_, body)| serde_json::from_str::<Value>(&body).ok());
-            if let Some(status) = status {
+            if let Some(status) = world.status(index) {
                 let view = view(&status, index, ms(clock));
                 self.views.lock().unwrap_or_else(PoisonError::into_inner).push(view);
             }
@@ -93,9 +90,9 @@ impl Observed {
         let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (id, name) = (text("id"), text("event"));
         let Some(place) = place(&id) else { return };
-        last.clone_from(&id);
+        *last = id;
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        events.entry(place).or_insert(EventSeen { at_ms, id, name, body });
+        events.entry(place).or_insert(EventSeen { at_ms, name, body });
     }
 }
 

@@ -17,12 +17,17 @@ fill:#57606a}pre{white-space:pre-wrap;margin:.2em 0;font-size:13px}";
 
 /// One script in one line.
 pub(crate) fn line(ran: &Ran) -> String {
-    let held = ran.verdicts.iter().filter(|(_, judgement)| judgement.holds()).count();
+    let judged: Vec<_> = ran.verdicts.iter().filter(|(_, judgement)| judgement.is_of_something()).collect();
+    let held = judged.iter().filter(|(_, judgement)| judgement.holds()).count();
+    let nothing = match ran.verdicts.len() - judged.len() {
+        0 => String::new(),
+        count => format!(", {count} had nothing to judge"),
+    };
     let verdict = if ran.is_good() { "passed" } else { "FAILED" };
     format!(
-        "{verdict} {:<20} {held} of {} invariants hold, {:.0} s",
+        "{verdict} {:<20} {held} of {} invariants hold{nothing}, {:.0} s",
         ran.name,
-        ran.verdicts.len(),
+        judged.len(),
         ran.took.as_secs_f64()
     )
 }
@@ -97,7 +102,7 @@ fn section(ran: &Ran) -> String {
         let _ = write!(
             text,
             "<tr><td>{}<td>{}<br><span class=\"note\">{}</span><td>{}",
-            verdict(judgement.holds(), judgement.looked_at > 0),
+            verdict(judgement.holds(), judgement.is_of_something()),
             escaped(invariant.name),
             escaped(invariant.says),
             escaped(&judgement.figures)
@@ -134,6 +139,18 @@ mod tests {
         assert!(line(&nothing).starts_with("FAILED"), "{}", line(&nothing));
         assert!(broken(&nothing)[0].contains("no node"));
         assert!(page(&[nothing]).contains("0 of 1 scripts passed"));
+    }
+
+    #[test]
+    fn what_looked_at_nothing_is_not_counted_as_holding() {
+        let whole = ran(invariants::made_up::history());
+        assert!(line(&whole).contains("13 of 13 invariants hold, 3 s"), "{}", line(&whole));
+        let mut history = invariants::made_up::history();
+        (history.registrations, history.writes) = (Vec::new(), Vec::new());
+        let poor = ran(history);
+        assert!(line(&poor).contains("10 of 10 invariants hold, 3 had nothing to judge"), "{}", line(&poor));
+        let page = page(&[poor]);
+        assert_eq!(page.matches("nothing to judge").count(), 3);
     }
 
     #[test]

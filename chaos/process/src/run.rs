@@ -8,7 +8,7 @@ use crate::place::Place;
 use crate::script::{Fault, Script, Step};
 use crate::workload::{self, Told, Workload};
 use crate::world::World;
-use crate::world::content::GROUP_MAX;
+use crate::world::content::TENANTS;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,7 +56,7 @@ pub(crate) fn run(script: &Script, seed: u64, place: &Place, program: &Path, dir
 
 fn history(script: &Script, place: &Place, program: &Path, dir: &Path) -> anyhow::Result<History> {
     let steps = script.steps();
-    let largest = script.workload.calls.iter().map(|group| group.count.min(GROUP_MAX)).max().unwrap_or(0);
+    let largest = script.workload.calls.iter().map(|group| group.value.count).max().unwrap_or(0);
     let world = World::make(place.clone(), program, dir, u64::try_from(largest)?)?;
     faults::prepare(&world, &steps)?;
     let (clock, told, observed) = (Instant::now(), Told::default(), Observed::default());
@@ -77,6 +77,7 @@ fn history(script: &Script, place: &Place, program: &Path, dir: &Path) -> anyhow
     done?;
     (history.registrations, history.writes) = told.take();
     (history.views, history.events) = observed.take();
+    history.troubles.extend(history.unseen());
     collect(&world, &mut history);
     Ok(history)
 }
@@ -174,10 +175,7 @@ fn await_still(world: &World) {
     while Instant::now() < deadline {
         let calls =
             (0..3).all(|index| world.api(index).items("/v1/calls").is_some_and(|calls| calls.is_empty()));
-        let is_still = |index| {
-            let shown = gauges(world, index);
-            nothing_left::GAUGES.iter().all(|name| shown.get(*name) == Some(&0.0))
-        };
+        let is_still = |index| nothing_left::left_by(&metrics(world, index)).is_empty();
         if calls && (0..3).all(is_still) {
             return;
         }
@@ -186,7 +184,10 @@ fn await_still(world: &World) {
 }
 
 fn collect(world: &World, history: &mut History) {
-    history.end = (0..3).map(|index| end(world, index)).collect();
+    for index in 0..3 {
+        let end = end(world, index, &mut history.troubles);
+        history.end.push(end);
+    }
     history.hash = Some(match world.cli(0, &["cluster", "hash", "-o", "json"]) {
         Ok(output) => {
             let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -197,34 +198,52 @@ fn collect(world: &World, history: &mut History) {
     });
 }
 
-fn end(world: &World, index: usize) -> NodeEnd {
-    let api = world.api(index);
-    let items = |path: &str| api.items(path).unwrap_or_default();
-    let texts = |path: &str, key: &str| {
-        let text = |one: &Value| Some(one.get(key)?.as_str()?.to_owned());
-        items(path).iter().filter_map(text).collect::<Vec<String>>()
+/// A list that can't be had is a trouble: judged as an empty one it would prove what nobody knows.
+fn end(world: &World, index: usize, troubles: &mut Vec<String>) -> NodeEnd {
+    let (api, name) = (world.api(index), world.name(index));
+    let mut items = |path: &str| {
+        let items = api.items(path);
+        if items.is_none() {
+            troubles.push(format!("{name} doesn't give all of {path} at the end"));
+        }
+        items.unwrap_or_default()
     };
     NodeEnd {
-        name: world.name(index),
         registrations: items("/v1/registrations"),
-        tokens: texts("/v1/tokens", "id"),
-        audit: texts("/v1/audit", "action"),
-        cdrs: ["town", "village", "crowd"]
+        tokens: texts(&items("/v1/tokens"), "id"),
+        audit: texts(&items("/v1/audit"), "action"),
+        cdrs: TENANTS
             .into_iter()
-            .flat_map(|tenant| items(&format!("/v1/tenants/{tenant}/cdrs")))
+            .flat_map(|tenant| items(&format!("/v1/tenants/{}/cdrs", tenant.name)))
             .collect(),
         calls: items("/v1/calls"),
-        gauges: gauges(world, index),
+        metrics: metrics(world, index),
         memory_kb: memory_kb(world, index),
+        name,
     }
 }
 
-fn gauges(world: &World, index: usize) -> BTreeMap<String, f64> {
-    let page =
-        world.api(index).get("/metrics", Duration::from_secs(2)).map(|(_, page)| page).unwrap_or_default();
+fn texts(items: &[Value], key: &str) -> Vec<String> {
+    items.iter().filter_map(|one| Some(one.get(key)?.as_str()?.to_owned())).collect()
+}
+
+/// What a node measures; empty when it doesn't say.
+fn metrics(world: &World, index: usize) -> BTreeMap<String, f64> {
+    let Ok((200, page)) = world.api(index).get("/metrics", Duration::from_secs(2)) else {
+        return BTreeMap::new();
+    };
     let sample = |line: &str| {
         let (name, value) = line.rsplit_once(' ')?;
         Some((name.to_owned(), value.parse().ok()?))
     };
     page.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect()
+}
+
+/// Of a run that passed only the logs are kept.
+pub(crate) fn tidy(dir: &Path) {
+    for node in ["n1", "n2", "n3"] {
+        for folder in ["data", "kept"] {
+            let _ = std::fs::remove_dir_all(dir.join(node).join(folder));
+        }
+    }
 }

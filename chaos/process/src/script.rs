@@ -6,7 +6,8 @@ mod expand;
 mod tests;
 
 use crate::invariants;
-use serde::Deserialize;
+use crate::world::content::{GROUP_MAX, GROUPS_MAX};
+use serde::{Deserialize, Deserializer, de};
 use serde_saphyr::Spanned;
 use std::path::Path;
 use std::time::Duration;
@@ -34,18 +35,19 @@ pub(crate) struct Script {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Workload {
     /// How long it goes on from the moment in which all standing calls are up.
+    #[serde(deserialize_with = "positive")]
     pub(crate) for_s: f64,
     /// Standing calls with sound, in groups; each second group is of the second tenant, whose numbers are the first's.
     #[serde(default)]
-    pub(crate) calls: Vec<Group>,
+    pub(crate) calls: Vec<Spanned<Group>>,
     /// Calls that come and go.
     #[serde(default)]
     pub(crate) short_calls: Option<ShortCalls>,
     /// New registrations a second, at all nodes in turn.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "positive")]
     pub(crate) registrations_per_second: f64,
     /// Writes over the API a second, by a client at each node.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "positive")]
     pub(crate) writes_per_second: f64,
 }
 
@@ -66,8 +68,10 @@ pub(crate) struct Group {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ShortCalls {
     /// How many begin in a second.
+    #[serde(deserialize_with = "positive")]
     pub(crate) per_second: f64,
     /// How long they talk.
+    #[serde(deserialize_with = "positive")]
     pub(crate) talk_s: f64,
     /// Where the callers call.
     pub(crate) from: Name,
@@ -262,6 +266,9 @@ impl Script {
             (line, why.split(" at line ").next().unwrap_or_default().to_owned())
         })?;
         name.clone_into(&mut script.name);
+        for (number, group) in script.workload.calls.iter().enumerate() {
+            check_group(number, group.value).map_err(|why| (group.referenced.line(), why))?;
+        }
         for step in &script.steps {
             check(&step.value, script.workload.for_s).map_err(|why| (step.referenced.line(), why))?;
         }
@@ -294,13 +301,34 @@ impl Script {
 
     /// Calls in all standing groups.
     pub(crate) fn standing(&self) -> usize {
-        self.workload.calls.iter().map(|group| group.count).sum()
+        self.workload.calls.iter().map(|group| group.value.count).sum()
     }
+}
+
+/// A rate or a time: more than nothing, and not without end.
+fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let number = f64::deserialize(from)?;
+    if number.is_finite() && number > 0.0 {
+        return Ok(number);
+    }
+    Err(de::Error::custom(format!("{number} is no number above 0")))
+}
+
+/// There are phones for so many calls.
+fn check_group(number: usize, group: Group) -> Result<(), String> {
+    if number >= GROUPS_MAX {
+        return Err(format!("there are phones for {GROUPS_MAX} groups of calls"));
+    }
+    if group.count == 0 || group.count > GROUP_MAX {
+        return Err(format!("a group has 1 to {GROUP_MAX} calls, not {}", group.count));
+    }
+    Ok(())
 }
 
 /// Each fault has what it needs and nothing else.
 fn check(step: &Step, for_s: f64) -> Result<(), String> {
-    if step.at_s < 0.0 || step.for_s <= 0.0 || step.at_s + step.for_s > for_s {
+    let is_within = step.at_s >= 0.0 && step.for_s > 0.0 && step.at_s + step.for_s <= for_s;
+    if !is_within {
         return Err(format!("a fault begins and ends within the workload, which goes on for {for_s} s"));
     }
     let (needed, allowed) = parameters(step.fault);
@@ -323,9 +351,27 @@ fn check(step: &Step, for_s: f64) -> Result<(), String> {
             return Err(format!("{:?} needs {name}", step.fault));
         }
     }
+    makes_sense(step).map_err(|why| format!("{:?} {why}", step.fault))
+}
+
+/// What is given fits together.
+fn makes_sense(step: &Step) -> Result<(), &'static str> {
+    let sizes = [step.delay_ms, step.loss_percent, step.rate_kbit];
     match (step.fault, step.node, step.site) {
-        (Fault::Partition, None, None) => Err("Partition needs node or site".to_owned()),
-        (Fault::Partition, Some(_), Some(_)) => Err("Partition takes node or site, not both".to_owned()),
+        (Fault::Partition, None, None) => Err("needs node or site"),
+        (Fault::Partition, Some(_), Some(_)) => Err("takes node or site, not both"),
+        (Fault::Link, ..) if sizes == [None; 3] => Err("needs delay_ms, loss_percent or rate_kbit"),
+        (Fault::Link, ..) if step.loss_percent.is_some_and(|share| share > 100) => {
+            Err("loses 100 percent at most")
+        }
+        // Its directory is kept before anything begins: who leads or owns calls by then is somebody else.
+        (Fault::RestoredDirectory, Some(Target::Leader | Target::Follower | Target::Owner), _) => {
+            Err("takes n1, n2 or n3")
+        }
+        (Fault::Overload, ..) if !step.per_second.is_some_and(|rate| rate.is_finite() && rate > 0.0) => {
+            Err("needs a per_second above 0")
+        }
+        (Fault::Random, ..) if step.faults == Some(0) => Err("draws one fault at least"),
         _ => Ok(()),
     }
 }

@@ -45,6 +45,12 @@ pub(crate) struct Outcome {
     pub(crate) troubles: Vec<String>,
 }
 
+/// Where phones are (see [`Place::phones`](crate::place::Place::phones)): each group of standing calls is at the host of its
+/// number, from 0.
+const SHORT_HOST: usize = 10;
+const FLOOD_HOST: usize = 11;
+const REGISTERING_HOST: usize = 12;
+
 /// The standing calls are up within this.
 const UP: Duration = Duration::from_secs(40);
 
@@ -80,7 +86,7 @@ impl<'scope> Workload<'scope> {
     ) -> anyhow::Result<Workload<'scope>> {
         let groups = script.workload.calls.iter().enumerate();
         let phones =
-            groups.map(|(number, group)| calls::standing(scope, world, script, (number, *group), clock));
+            groups.map(|(number, group)| calls::standing(scope, world, script, (number, group.value), clock));
         let workload = Workload { phones: phones.collect(), others: Vec::new() };
         let deadline = Instant::now() + UP;
         while workload.up() < script.standing() {

@@ -38,6 +38,13 @@ struct Node {
 /// Until a cluster stands that was made from nothing.
 const STANDS: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(50);
+/// The first and the last port of each node's media.
+const RTP_PORTS: (u16, u16) = (20_000, 29_999);
+
+/// How many calls' sides a node's media has ports for: each takes two, for RTP and RTCP.
+pub(crate) fn rtp_port_pairs() -> f64 {
+    f64::from(RTP_PORTS.1 - RTP_PORTS.0 + 1) / 2.0
+}
 
 impl World {
     /// Makes a cluster in an empty directory, with extensions for so many calls in each group.
@@ -107,15 +114,17 @@ impl World {
         node.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes what a node reads at its start.
     fn write_config(&self, index: usize) -> anyhow::Result<()> {
         let (name, host) = (self.name(index), self.place.node(index));
         let site = if index == 2 { "west" } else { "east" };
+        let (first, last) = RTP_PORTS;
         fs::create_dir_all(self.folder(index))?;
         let text = format!(
             "[node]\nname = \"{name}\"\nsite = \"{site}\"\ndata = \"data\"\n\
              [cluster]\nlisten = \"{host}:7400\"\n\
              [sip]\nudp = [\"{host}:5060\"]\ntcp = [\"{host}:5060\"]\nadvertise = \"{host}\"\n\
-             [rtp]\nlisten = \"{host}\"\nports = \"20000-29999\"\n\
+             [rtp]\nlisten = \"{host}\"\nports = \"{first}-{last}\"\n\
              [api]\nlisten = \"{host}:8080\"\n"
         );
         fs::write(self.config(index), text).with_context(|| self.config(index).display().to_string())
@@ -280,12 +289,6 @@ impl Drop for World {
             (0..3).flat_map(|index| std::mem::take(&mut self.node(index).processes)).collect();
         processes.iter_mut().for_each(Process::tell_to_stop);
         processes.into_iter().for_each(Process::await_end);
-        // Who was stopped by a signal that it could not hear.
-        for index in 0..3 {
-            if let Some(pid) = self.worker(index) {
-                let _ = process::signal(pid, "-KILL");
-            }
-        }
     }
 }
 

@@ -61,7 +61,8 @@ impl Faults {
         let mut faults = Faults { agenda: Agenda::new(), random: Random::new(seed), count: Count::default() };
         for machine in &world.machines {
             let drift = faults.random.between(0, 2 * DRIFT_PPM) as i64 - DRIFT_PPM as i64;
-            machine.host.set_clocks(|clocks| (clocks.drift_ppm, clocks.sync_delay) = (drift, SYNC));
+            machine.host.set_clocks(|clocks| clocks.drift_ppm = drift);
+            machine.host.faults().slow_sync(SYNC);
         }
         world.network.set_delay_us(DELAY_US.0, DELAY_US.1);
         faults.agenda.enter(200, Happening::Strike);
@@ -102,7 +103,7 @@ impl Faults {
             Happening::Mend(ways) => ways.into_iter().for_each(|way| world.cut(way, false)),
             Happening::Quick => world.network.set_delay_us(DELAY_US.0, DELAY_US.1),
             Happening::SyncQuick(at) => {
-                world.machines[at].host.set_clocks(|clocks| clocks.sync_delay = SYNC);
+                world.machines[at].host.faults().slow_sync(SYNC);
             }
         }
     }
@@ -193,7 +194,7 @@ impl Faults {
             self.agenda.enter(800, Happening::Quick);
         } else {
             let delay = Duration::from_millis(self.random.between(5, 150));
-            world.machines[at].host.set_clocks(|clocks| clocks.sync_delay = delay);
+            world.machines[at].host.faults().slow_sync(delay);
             self.agenda.enter(1_500, Happening::SyncQuick(at));
         }
     }

@@ -62,15 +62,11 @@ impl Machine {
 
     fn config(&self) -> NodeConfig {
         NodeConfig {
-            name: format!("n{}", self.id.0),
             site: if self.id.0 < 3 { "east".into() } else { "west".into() },
-            data: self.data.clone(),
             listen: SocketAddr::from(([10, 0, 0, self.id.0], 7400)),
-            advertise: String::new(),
             sip_advertise: format!("10.0.0.{}", self.id.0),
-            api_url: "http://10.0.0.1".into(),
-            version: "0.1.0".into(),
             timing: timing(),
+            ..NodeConfig::test(format!("n{}", self.id.0), &self.data)
         }
     }
 

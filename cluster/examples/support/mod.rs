@@ -13,17 +13,7 @@ pub(crate) type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// A node at a free port of this machine.
 pub(crate) fn config(name: String, data: PathBuf) -> NodeConfig {
-    NodeConfig {
-        name,
-        site: "here".into(),
-        data,
-        listen: ([127, 0, 0, 1], 0).into(),
-        advertise: String::new(),
-        sip_advertise: "127.0.0.1".into(),
-        api_url: "http://127.0.0.1:1".into(),
-        version: "0.1.0".into(),
-        timing: Timing::default(),
-    }
+    NodeConfig { timing: Timing::default(), ..NodeConfig::test(name, data) }
 }
 
 pub(crate) fn tenant(name: &str, limits: Limits) -> ConfigChange {

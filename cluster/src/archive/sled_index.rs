@@ -51,13 +51,17 @@ impl SledIndex {
         Ok(SledIndex { db: opened? })
     }
 
+    /// Removes what was set aside.
+    pub(crate) fn forget_aside(directory: &Path) -> std::io::Result<()> {
+        remove(&directory.with_extension("old"))
+    }
+
     /// Takes an index that is of no use from its place, and durably: whoever starts next must not believe it, for it may
     /// name places that other records have by then. Who reads it still can.
     pub(crate) fn set_aside(directory: &Path) -> std::io::Result<()> {
-        let aside = directory.with_extension("old");
-        remove(&aside)?;
+        Self::forget_aside(directory)?;
         if directory.exists() {
-            std::fs::rename(directory, &aside)?;
+            std::fs::rename(directory, directory.with_extension("old"))?;
         }
         directory.parent().map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all())
     }

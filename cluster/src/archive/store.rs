@@ -299,6 +299,10 @@ const STEP_AT_START: u64 = 20_000;
 /// The index as it is, brought up to date if that is quick; else its rebuilding begins. That it can't be opened or
 /// fails is no reason for a node not to start.
 fn open_index(path: &Path, stores: &[Segments]) -> (IndexState, Option<Rebuild>) {
+    // What a process set aside and did not come to replace.
+    if let Err(error) = SledIndex::forget_aside(path) {
+        tracing::warn!(%error, "an index that was set aside stays");
+    }
     let opened = SledIndex::open(path).and_then(|index| fit(Arc::new(index), path, stores));
     opened.unwrap_or_else(|error| {
         tracing::warn!(%error, "the archive's index is of no use and is made anew");

@@ -1,7 +1,6 @@
 //! Bringing a node up in order, and down again.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -24,7 +23,7 @@ use crate::identity::{self, DirectoryLock, Identity, IdentityError, raise_incarn
 use crate::invitation::Invitations;
 use crate::lease::{self, LANE_MAX, Lanes};
 use crate::lost::{self, Forks};
-use crate::net::Listener;
+use crate::net::{FORMER_WAIT, Listener, bound};
 use crate::node::{Node, PeerFetch, follow_addresses};
 use crate::propose::Proposer;
 use crate::quorum::Heard;
@@ -40,11 +39,6 @@ use crate::secrets::{Secrets, SecretsError, was_removed};
 use crate::segment::SegmentError;
 use crate::shared::Shared;
 use crate::{abdicate, keys, leader, member, propose, renewal, rules};
-
-/// Another process that is just ending is waited for.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
-/// How long the port of a former process is waited for.
-const PORT_WAIT: Duration = Duration::from_secs(2);
 
 /// A node that was started.
 pub(crate) struct Running {
@@ -84,7 +78,7 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     renewal::at_start(&secrets, config.timing.certificate)?;
     let incarnation = raise_incarnation(data, &lock)?;
     let listen_error = |source| StartError::Listen { address: config.listen, source };
-    let listener = listen(config.listen).await.map_err(listen_error)?;
+    let listener = bound(|| Listener::bind(config.listen)).await.map_err(listen_error)?;
     let address = listener.address().map_err(listen_error)?;
     #[cfg(feature = "faults")]
     let faults = crate::sim::disk_faults().unwrap_or_default();
@@ -151,7 +145,13 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     begin_cluster(&node).await?;
 
     let until = || node.stop.subscribe();
-    drop(tokio::spawn(serve(listener, Arc::clone(&node), secrets, until())));
+    let serving = tokio::spawn(serve(listener, Arc::clone(&node), secrets, until()));
+    // Nobody could reach a node without it, and nobody would know that it is gone.
+    tokio::spawn(async move {
+        if serving.await.is_err_and(|error| error.is_panic()) {
+            std::process::abort();
+        }
+    });
     spawn_until(until(), leader::gather(Arc::clone(&node), Lanes { leases, submissions: gathered }));
     spawn_until(until(), leader::tend(Arc::clone(&node)));
     spawn_until(until(), abdicate::tend(Arc::clone(&node)));
@@ -219,7 +219,7 @@ fn drawn(data: &Path) -> Result<u64, StartError> {
 }
 
 async fn take_lock(data: &Path) -> Result<DirectoryLock, StartError> {
-    let deadline = Instant::now() + LOCK_WAIT;
+    let deadline = Instant::now() + FORMER_WAIT;
     loop {
         if let Some(lock) = DirectoryLock::take(data)? {
             return Ok(lock);
@@ -228,19 +228,6 @@ async fn take_lock(data: &Path) -> Result<DirectoryLock, StartError> {
             return Err(StartError::InUse(data.display().to_string()));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// A process before this one may have left its directory and not its port yet.
-async fn listen(at: SocketAddr) -> io::Result<Listener> {
-    let deadline = Instant::now() + PORT_WAIT;
-    loop {
-        match Listener::bind(at).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            bound => return bound,
-        }
     }
 }
 

@@ -79,6 +79,10 @@ impl Faults {
         self.state().sync_delay = delay;
     }
 
+    pub(crate) fn sync_delay(&self) -> Duration {
+        self.state().sync_delay
+    }
+
     /// The next syncs fail.
     pub fn fail_syncs(&self, count: u32) {
         self.state().failing_syncs = count;
@@ -130,8 +134,10 @@ impl Faults {
 
     /// Whether the sync that begins now fails, once it took its time.
     fn sync_fails(&self) -> bool {
-        let delay = self.state().sync_delay;
-        std::thread::sleep(delay);
+        // On a simulated machine its own time passes ([`crate::sim::sync_takes_time`]).
+        if crate::sim::host().is_none() {
+            std::thread::sleep(self.sync_delay());
+        }
         let mut state = self.state();
         let fails = state.failing_syncs > 0;
         state.failing_syncs = state.failing_syncs.saturating_sub(1);

@@ -43,6 +43,10 @@ pub(crate) struct Caller {
 struct Addresses(Mutex<BTreeMap<NodeId, String>>);
 
 impl Addresses {
+    fn knows(&self, node: NodeId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&node)
+    }
+
     fn get(&self, node: NodeId) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
     }
@@ -182,7 +186,9 @@ impl Peers {
         if outgoing.payload.len() > FRAME_MAX / 2 {
             return Err(PeerError::TooLong);
         }
-        self.addresses.get(node).ok_or(PeerError::NoNode)?;
+        if !self.addresses.knows(node) {
+            return Err(PeerError::NoNode);
+        }
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = outgoing.method.lane();
         let sender = lanes.entry((node, lane)).or_insert_with(|| self.open(node, lane));
@@ -324,7 +330,7 @@ impl Caller {
         super::faults::passable(node).await;
         let stream = net::connect(address).await?;
         #[cfg(any(test, feature = "faults"))]
-        let stream = super::faults::Line::over(stream, super::faults::Whose::of(node));
+        let stream = super::faults::over(stream, super::faults::Whose::of(node));
         let ends = self.secrets.ends();
         let mut link = ends.connect(stream, self.introduction.cluster, node).await?;
         let met = self.introduction.open(&mut link, lane, node).await?;

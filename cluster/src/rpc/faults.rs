@@ -84,6 +84,13 @@ impl Whose {
         self.0.store(node.0, Ordering::Relaxed);
     }
 
+    /// It is of one of the nodes with which something is wrong.
+    pub(super) fn is_one_of(&self, is: impl Fn(NodeId) -> bool) {
+        if let Some(node) = ways().keys().copied().find(|node| is(*node)) {
+            self.is(node);
+        }
+    }
+
     fn way(&self) -> Way {
         way(NodeId(self.0.load(Ordering::Relaxed)))
     }
@@ -95,8 +102,17 @@ struct Piece {
     bytes: Vec<u8>,
 }
 
+/// A connection that may go wrong so. On a simulated machine the network does it.
+pub(super) fn over(stream: Box<dyn Link>, whose: Whose) -> Box<dyn Link> {
+    #[cfg(feature = "faults")]
+    if crate::sim::host().is_some() {
+        return stream;
+    }
+    Box::new(Line::over(stream, whose))
+}
+
 /// A connection over such a way.
-pub(super) struct Line {
+struct Line {
     stream: Box<dyn Link>,
     whose: Whose,
     waiting: VecDeque<Piece>,
@@ -106,7 +122,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn over(stream: Box<dyn Link>, whose: Whose) -> Line {
+    fn over(stream: Box<dyn Link>, whose: Whose) -> Line {
         let again = Box::pin(tokio::time::sleep(Duration::ZERO));
         Line { stream, whose, waiting: VecDeque::new(), ended: false, pieces: 0, again }
     }

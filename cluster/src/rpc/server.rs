@@ -108,7 +108,7 @@ impl<S: Service> Doors<S> {
         }
         self.hall.proved(hello.node, remote.ip());
         match Arc::clone(&self.connections).try_acquire_owned() {
-            Ok(_place) => converse(link, hello.node, Arc::clone(&self.service), remote).await,
+            Ok(_permit) => converse(link, hello.node, Arc::clone(&self.service), remote).await,
             Err(_) => self.refusals.tell(remote, &late("members have too many connections already")),
         }
     }
@@ -141,8 +141,10 @@ async fn met<S: Service>(
         #[cfg(any(test, feature = "faults"))]
         let whose = super::faults::Whose::default();
         #[cfg(any(test, feature = "faults"))]
-        let stream = super::faults::Line::over(stream, whose.clone());
+        let stream = super::faults::over(stream, whose.clone());
         let (mut link, presented) = secrets.ends().accept(stream).await?;
+        #[cfg(any(test, feature = "faults"))]
+        whose.is_one_of(|node| presented.names(service.me().0, node));
         let hello = receive(&mut link, &presented, service).await?;
         #[cfg(any(test, feature = "faults"))]
         whose.is(hello.node);

@@ -30,17 +30,8 @@ const FREE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const WAIT: Duration = Duration::from_secs(20);
 
 fn config(at: usize, data: &Path, listen: SocketAddr, timing: Timing) -> NodeConfig {
-    NodeConfig {
-        name: format!("n{}", at + 1),
-        site: if at < 2 { "east".into() } else { "west".into() },
-        data: data.to_owned(),
-        listen,
-        advertise: String::new(),
-        sip_advertise: "127.0.0.1".into(),
-        api_url: "http://127.0.0.1:1".into(),
-        version: "0.1.0".into(),
-        timing,
-    }
+    let site = if at < 2 { "east".into() } else { "west".into() };
+    NodeConfig { site, listen, timing, ..NodeConfig::test(format!("n{}", at + 1), data) }
 }
 
 impl World {

@@ -263,7 +263,6 @@ impl Run<'_> {
             leg.unacknowledged = Some((ok.to_bytes(), to, 0));
             leg.phase = Phase::Up;
         }
-        self.note(pair, |call, now| call.picked_up_ms = Some(now));
         self.endpoint.after(Duration::from_millis(500), Due::Repeat(index));
         match audio_address(&invite.body) {
             Some(to) => self.talk(index, Some(to)),

@@ -3,6 +3,7 @@
 
 use crate::world::World;
 use anyhow::Context;
+use rustix::process::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +15,7 @@ fn kept(world: &World, node: usize) -> PathBuf {
 /// Stops the node, copies its directory, starts it again.
 pub(super) fn keep(world: &World, node: usize) -> anyhow::Result<()> {
     let worker = world.worker(node).context("the node runs")?;
-    crate::world::signal(world.guard(node).context("the node runs")?, "-TERM")?;
+    crate::world::signal(world.guard(node).context("the node runs")?, Signal::TERM)?;
     super::await_gone(worker)?;
     copy(&world.data(node), &kept(world, node))?;
     world.start(node)?;

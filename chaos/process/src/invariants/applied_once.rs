@@ -1,8 +1,8 @@
 //! A write was applied once, by the audit of each node, though it was tried at several nodes and sent once more after its
-//! acknowledgement; that last time did nothing.
+//! acknowledgement; that last time did nothing, and the node said that an earlier request had done it.
 
 use super::Judgement;
-use crate::history::History;
+use crate::history::{Again, History};
 
 pub(super) fn judge(history: &History) -> Judgement {
     let mut judgement = Judgement::default();
@@ -17,13 +17,23 @@ pub(super) fn judge(history: &History) -> Judgement {
         }
     }
     for write in &history.writes {
-        if write.again.is_some_and(|status| status == 201) {
-            judgement.broken.push(format!("{} made a second token under one key", write.key));
+        match write.again {
+            Some(Again::Other(201)) => {
+                judgement.broken.push(format!("{} made a second token under one key", write.key));
+            }
+            // A node that can't do anything now says nothing of the key.
+            Some(Again::Other(500..) | Again::Replayed) | None => {}
+            Some(Again::Other(status)) => {
+                judgement.broken.push(format!(
+                    "{} was answered {status} when sent again: its key is forgotten",
+                    write.key
+                ));
+            }
         }
     }
     judgement.looked_at = history.writes.len() * history.end.len();
-    let again = history.writes.iter().filter(|write| write.again.is_some()).count();
-    judgement.figures = format!("{} writes, {again} of them sent again", history.writes.len());
+    let replayed = history.writes.iter().filter(|write| write.again == Some(Again::Replayed)).count();
+    judgement.figures = format!("{} writes, {replayed} of them sent again and known", history.writes.len());
     judgement
 }
 
@@ -49,7 +59,17 @@ mod tests {
     #[test]
     fn a_key_that_works_twice_is_found() {
         let mut history = made_up::history();
-        history.writes[0].again = Some(201);
+        history.writes[0].again = Some(Again::Other(201));
         assert_eq!(judge(&history).broken, ["key-0 made a second token under one key"]);
+    }
+
+    #[test]
+    fn a_key_that_is_forgotten_is_found_and_a_node_that_can_say_nothing_is_none() {
+        let mut history = made_up::history();
+        history.writes[0].again = Some(Again::Other(409));
+        let found = judge(&history).broken;
+        assert_eq!(found, ["key-0 was answered 409 when sent again: its key is forgotten"]);
+        history.writes[0].again = Some(Again::Other(503));
+        assert!(judge(&history).holds());
     }
 }

@@ -1,8 +1,7 @@
 //! No phone of a standing call that goes on hears nothing for longer than the bound, whatever happens meanwhile.
 
 use super::Judgement;
-use crate::history::{History, PhonesSeen};
-use tandem_phones::watch::{Call, Silence};
+use crate::history::History;
 
 pub(super) fn judge(history: &History) -> Judgement {
     let mut judgement = Judgement::default();
@@ -13,8 +12,8 @@ pub(super) fn judge(history: &History) -> Judgement {
         {
             judgement.looked_at += 2;
             for caller in [true, false] {
-                let silence = worst(history, phones, call, caller);
-                let gap_ms = silence.map_or(0, length);
+                let silence = history.longest_silence(phones, call, caller);
+                let gap_ms = silence.map_or(0, |silence| silence.length_ms());
                 longest.push(gap_ms);
                 if gap_ms > history.bounds.audio_gap_ms {
                     let from = history.time(silence.map_or(0, |silence| silence.from_ms));
@@ -35,22 +34,6 @@ pub(super) fn judge(history: &History) -> Judgement {
     judgement.figures =
         format!("longest silence of a phone: median {} ms, p99 {} ms, worst {} ms", at(50), at(99), at(100));
     judgement
-}
-
-fn length(silence: Silence) -> u64 {
-    silence.until_ms.saturating_sub(silence.from_ms)
-}
-
-/// The longest silence of a phone while its call stood and the workload went on.
-fn worst(history: &History, phones: &PhonesSeen, call: &Call, caller: bool) -> Option<Silence> {
-    let end = call.hung_up_ms.unwrap_or(u64::MAX);
-    let silences = phones.seen.silences.iter().copied().filter(|silence| {
-        silence.pair == call.pair
-            && silence.caller == caller
-            && silence.until_ms >= history.from_ms
-            && silence.from_ms <= end
-    });
-    silences.max_by_key(|silence| length(*silence))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A node whose fault is over is up again in time, by the word of another node; and at the end all are.
 
 use super::Judgement;
-use crate::history::{FaultSeen, History};
+use crate::history::{FaultSeen, History, node_of};
 
 pub(super) fn judge(history: &History) -> Judgement {
     let mut judgement = Judgement::default();
@@ -40,17 +40,12 @@ fn is_last(history: &History, fault: &FaultSeen, node: usize) -> bool {
 
 /// When another node said first that this one is up and stays so for a second.
 fn up_after(history: &History, node: usize, after_ms: u64) -> Option<u64> {
-    let name = format!("n{}", node + 1);
     let views = history.views.iter().filter(|view| view.at_ms >= after_ms && view.asked != node);
     let mut since = None;
     for view in views {
-        // A node that replaces another has a name that goes on after the old one.
-        let state = view
-            .nodes
-            .iter()
-            .find(|(named, _, _)| named.starts_with(&name))
-            .map(|(_, state, _)| state.as_str());
-        since = if state == Some("up") { since.or(Some(view.at_ms)) } else { None };
+        let found = view.nodes.iter().find(|(name, _, _)| node_of(name) == Some(node));
+        since =
+            if found.is_some_and(|(_, state, _)| state == "up") { since.or(Some(view.at_ms)) } else { None };
         if since.is_some_and(|since| view.at_ms >= since + 1_000) {
             break;
         }

@@ -3,7 +3,7 @@
 //! told, to when the log called it up again. What it carries for the owner of another's call, as the node that has the
 //! phone's flow, is that owner's word: its session description names the owner's host.
 
-use super::Judgement;
+use super::{Judgement, one_owner::epoch};
 use crate::history::{History, PhonesSeen};
 use std::net::Ipv4Addr;
 use tandem_phones::watch::{Heard, Kind};
@@ -51,7 +51,7 @@ fn may(phones: &PhonesSeen, heard: &Heard, host: Ipv4Addr) -> bool {
 /// Who speaks: the host in this session description, or in the last one of the same dialog and epoch.
 fn owner(phones: &PhonesSeen, heard: &Heard) -> Option<Ipv4Addr> {
     let before = phones.seen.heard.iter().rev().filter(|other| {
-        let is_same = other.call_id == heard.call_id && other.cseq / 65_536 == heard.cseq / 65_536;
+        let is_same = other.call_id == heard.call_id && epoch(other) == epoch(heard);
         is_same && other.kind == Kind::Request && other.at_ms <= heard.at_ms
     });
     let media = heard.media.or_else(|| before.filter_map(|other| other.media).next());
@@ -74,7 +74,7 @@ fn told(history: &History, heard: &Heard, index: usize, from: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made_up;
+    use super::super::{made_up, one_owner::BLOCK};
     use super::*;
 
     /// What is made of a message that n1 sends while it is down.
@@ -83,7 +83,7 @@ mod tests {
         let heard = &mut history.phones[0].seen.heard;
         let mut late = heard[0].clone();
         late.from = "127.0.70.1:5060".parse().unwrap();
-        (late.at_ms, late.kind, late.cseq) = (7_000, kind, 65_536 + 7);
+        (late.at_ms, late.kind, late.cseq) = (7_000, kind, BLOCK + 7);
         change(&mut late);
         heard.push(late);
         judge(&history).broken

@@ -1,7 +1,8 @@
 //! A short history in which everything is as it should be: one call of the town from n1 to a phone of n3 loses n1 at 3 s,
 //! goes on at n2, and ends by its phones; a registration and a write every second.
 
-use crate::history::{EventSeen, FaultSeen, History, NodeEnd, PhonesSeen, Registration, View, Write};
+use super::Judgement;
+use crate::history::{Again, EventSeen, FaultSeen, History, NodeEnd, PhonesSeen, Registration, View, Write};
 use crate::script::Bounds;
 use serde_json::json;
 use std::net::SocketAddrV4;
@@ -13,13 +14,11 @@ fn invite(at_ms: u64, from: &str, epoch: u32, media: &str) -> Heard {
         from: from.parse().unwrap(),
         call_id: "callee".into(),
         kind: Kind::Request,
-        cseq: epoch * 65_536 + 1,
+        cseq: epoch * super::one_owner::BLOCK + 1,
         method: "INVITE".into(),
-        contact: None,
         media: media.parse::<SocketAddrV4>().ok(),
         retry_after: false,
         from_host: "town.example".into(),
-        to_user: "1400".into(),
     }
 }
 
@@ -31,15 +30,13 @@ fn phones() -> PhonesSeen {
         domain: "town.example".into(),
         caller_id: "caller".into(),
         callee_id: Some("callee".into()),
-        begun_ms: 900,
-        picked_up_ms: Some(950),
         answered_ms: Some(1_000),
         hung_up_ms: Some(11_000),
         ended_ms: Some(11_050),
         failure: None,
     };
     let seen = Seen {
-        samples: (10..110).map(|n| Sample { at_ms: n * 100, up: 1, talking: 2, audible: 2 }).collect(),
+        samples: (10..110).map(|n| Sample { at_ms: n * 100, up: 1, audible: 2 }).collect(),
         heard: vec![
             invite(940, "127.0.70.3:5060", 1, "127.0.70.1:20000"),
             invite(4_300, "127.0.70.3:5060", 2, "127.0.70.2:20000"),
@@ -52,7 +49,7 @@ fn phones() -> PhonesSeen {
 }
 
 fn end(name: &str) -> NodeEnd {
-    let gauges = [
+    let metrics = [
         ("tandem_calls_active", 0.0),
         ("tandem_state_calls", 0.0),
         ("tandem_rtp_sessions", 0.0),
@@ -66,18 +63,13 @@ fn end(name: &str) -> NodeEnd {
         cdrs: vec![json!({"id": "1", "tenant": "town", "from": "1000", "to": "1400", "status": "answered",
             "billed_s": 10, "epoch": 2})],
         calls: Vec::new(),
-        gauges: gauges.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        metrics: metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         memory_kb: 110 * 1024,
     }
 }
 
 fn event(at_ms: u64, name: &str) -> EventSeen {
-    EventSeen {
-        at_ms,
-        id: format!("{at_ms}.0"),
-        name: name.into(),
-        body: json!({"event": name, "node": "n1"}),
-    }
+    EventSeen { at_ms, name: name.into(), body: json!({"event": name, "node": "n1"}) }
 }
 
 fn view(at_ms: u64) -> View {
@@ -92,6 +84,13 @@ fn view(at_ms: u64) -> View {
     }
 }
 
+/// How an invariant is broken by a change to the good history.
+pub(super) fn broken(judge: fn(&History) -> Judgement, change: impl FnOnce(&mut History)) -> String {
+    let mut history = history();
+    change(&mut history);
+    judge(&history).broken.join("\n")
+}
+
 pub(crate) fn history() -> History {
     let registration = |second: u64| Registration {
         number: "5000".into(),
@@ -102,7 +101,7 @@ pub(crate) fn history() -> History {
         key: format!("key-{number}"),
         token: format!("chaos-{number}"),
         acknowledged_ms: Some(3_000 * (number + 1)),
-        again: Some(409),
+        again: Some(Again::Replayed),
     };
     History {
         bounds: Bounds::default(),

@@ -1,44 +1,52 @@
-//! When all phones have hung up, no call is left over: none in the tables, no actor, no port of the media.
+//! When all phones have hung up, no call is left over: none in the tables, and no port of the media.
 
 use super::Judgement;
 use crate::history::{History, NodeEnd};
+use crate::world;
+use std::collections::BTreeMap;
 
 /// What is zero when there are no calls.
-pub(crate) const GAUGES: [&str; 3] = ["tandem_calls_active", "tandem_state_calls", "tandem_rtp_sessions"];
-/// What is the same on all nodes then.
+const ZERO: [&str; 3] = ["tandem_calls_active", "tandem_state_calls", "tandem_rtp_sessions"];
+/// What is as many as the config gives then.
 const FREE: &str = "tandem_rtp_port_pairs_free";
-/// The actors of calls.
-const ACTORS: &str = "tandem_actors{kind=\"call\"}";
 
 pub(super) fn judge(history: &History) -> Judgement {
     let mut judgement = Judgement::default();
-    let free = history.end.iter().filter_map(|node| node.gauges.get(FREE)).copied().fold(0.0, f64::max);
     for node in &history.end {
-        judgement.looked_at += GAUGES.iter().filter(|name| node.gauges.contains_key(**name)).count();
-        judgement.broken.extend(left(node, free));
+        judgement.looked_at += gauges().filter(|(gauge, _)| node.metrics.contains_key(*gauge)).count();
+        judgement.broken.extend(left(node));
     }
-    judgement.figures = format!("{free} pairs of ports free on each node");
+    judgement.figures = format!("{} pairs of ports free on each node", world::rtp_port_pairs());
     judgement
 }
 
-fn left(node: &NodeEnd, free: f64) -> Vec<String> {
-    let name = &node.name;
-    let mut broken = Vec::new();
-    if !node.calls.is_empty() {
-        broken.push(format!("{name}: {} calls in the table", node.calls.len()));
-    }
-    for gauge in GAUGES.into_iter().chain([ACTORS]) {
-        if let Some(count) = node.gauges.get(gauge).filter(|count| **count != 0.0) {
-            broken.push(format!("{name}: {gauge} is {count}"));
+/// Each gauge, and what it shows when nothing is left.
+fn gauges() -> impl Iterator<Item = (&'static str, f64)> {
+    ZERO.into_iter().map(|gauge| (gauge, 0.0)).chain([(FREE, world::rtp_port_pairs())])
+}
+
+/// What a node's metrics show to be left, in words.
+pub(crate) fn left_by(metrics: &BTreeMap<String, f64>) -> Vec<String> {
+    let mut left = Vec::new();
+    for (gauge, wanted) in gauges() {
+        match metrics.get(gauge) {
+            None => left.push(format!("it shows no {gauge}")),
+            Some(shown) if *shown == wanted => {}
+            Some(shown) if gauge == FREE => {
+                left.push(format!("{shown} pairs of ports are free, not {wanted}"));
+            }
+            Some(shown) => left.push(format!("{gauge} is {shown}")),
         }
     }
-    if let Some(own) = node.gauges.get(FREE).filter(|own| **own != free) {
-        broken.push(format!("{name}: {own} pairs of ports are free, not {free}"));
+    left
+}
+
+fn left(node: &NodeEnd) -> Vec<String> {
+    let mut left = left_by(&node.metrics);
+    if !node.calls.is_empty() {
+        left.insert(0, format!("{} calls in the table", node.calls.len()));
     }
-    if !GAUGES.iter().all(|gauge| node.gauges.contains_key(*gauge)) {
-        broken.push(format!("{name}: it shows no gauges"));
-    }
-    broken
+    left.into_iter().map(|what| format!("{}: {what}", node.name)).collect()
 }
 
 #[cfg(test)]
@@ -47,23 +55,39 @@ mod tests {
     use super::*;
 
     fn broken(change: impl FnOnce(&mut NodeEnd)) -> String {
-        let mut history = made_up::history();
-        change(&mut history.end[1]);
-        judge(&history).broken.join("\n")
+        made_up::broken(judge, |history| change(&mut history.end[1]))
     }
 
     #[test]
-    fn a_call_a_session_a_port_or_an_actor_that_is_left_is_found() {
+    fn a_call_a_session_or_a_port_that_is_left_is_found() {
         let found = broken(|node| node.calls.push(serde_json::json!({})));
         assert_eq!(found, "n2: 1 calls in the table");
         let set = |name: &'static str, value| {
             broken(move |node| {
-                node.gauges.insert(name.into(), value);
+                node.metrics.insert(name.into(), value);
             })
         };
         assert_eq!(set("tandem_rtp_sessions", 2.0), "n2: tandem_rtp_sessions is 2");
+        assert_eq!(set("tandem_calls_active", 1.0), "n2: tandem_calls_active is 1");
         assert_eq!(set(FREE, 4_999.0), "n2: 4999 pairs of ports are free, not 5000");
-        assert!(set(ACTORS, 1.0).contains("is 1"));
-        assert_eq!(broken(|node| node.gauges.clear()), "n2: it shows no gauges");
+    }
+
+    #[test]
+    fn ports_that_all_nodes_lack_are_found() {
+        let found = made_up::broken(judge, |history| {
+            for node in &mut history.end {
+                node.metrics.insert(FREE.into(), 4_998.0);
+            }
+        });
+        assert_eq!(found.lines().count(), 3, "{found}");
+    }
+
+    #[test]
+    fn a_gauge_that_is_not_shown_is_found() {
+        let found = broken(|node| {
+            node.metrics.remove(FREE);
+        });
+        assert_eq!(found, "n2: it shows no tandem_rtp_port_pairs_free");
+        assert_eq!(broken(|node| node.metrics.clear()).lines().count(), 4);
     }
 }

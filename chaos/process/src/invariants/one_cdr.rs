@@ -86,9 +86,7 @@ mod tests {
     use super::*;
 
     fn broken(change: impl FnOnce(&mut History)) -> String {
-        let mut history = made_up::history();
-        change(&mut history);
-        judge(&history).broken.join("\n")
+        made_up::broken(judge, change)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use tandem_phones::watch::{Call, Heard, Kind};
 
 /// Numbers of CSeq that one epoch has.
-const BLOCK: u32 = 65_536;
+pub(super) const BLOCK: u32 = 65_536;
 
 pub(super) fn judge(history: &History) -> Judgement {
     let mut judgement = Judgement::default();
@@ -28,17 +28,13 @@ pub(super) fn judge(history: &History) -> Judgement {
     judgement
 }
 
-fn epoch(heard: &Heard) -> u32 {
+pub(super) fn epoch(heard: &Heard) -> u32 {
     heard.cseq / BLOCK
 }
 
 /// The requests that the phones of a call got.
 fn requests<'a>(phones: &'a PhonesSeen, call: &Call) -> Vec<&'a Heard> {
-    let of_call = |heard: &&Heard| {
-        heard.kind == Kind::Request
-            && (heard.call_id == call.caller_id || Some(&heard.call_id) == call.callee_id.as_ref())
-    };
-    phones.seen.heard.iter().filter(of_call).collect()
+    phones.seen.heard.iter().filter(|heard| heard.kind == Kind::Request && heard.is_of(call)).collect()
 }
 
 fn two_owners(history: &History, requests: &[&Heard], who: &str) -> Vec<String> {

@@ -2,7 +2,7 @@
 //! how many calls are up and phones hear something, and each silence of a phone.
 
 use super::escaped;
-use crate::history::{History, View};
+use crate::history::{History, View, node_of};
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 1000.0;
@@ -89,7 +89,7 @@ impl Picture<'_> {
         let views = &self.history.views;
         let mut term = 0;
         for (view, next) in views.iter().zip(views.iter().skip(1)) {
-            let colour = view.leader.as_deref().and_then(index).and_then(|index| COLOURS.get(index));
+            let colour = view.leader.as_deref().and_then(node_of).and_then(|index| COLOURS.get(index));
             if let Some(colour) = colour {
                 let who = view.leader.clone().unwrap_or_default();
                 self.bar((view.at_ms, next.at_ms), (self.y + 3.0, 9.0), &format!("fill=\"{colour}\""), &who);
@@ -150,8 +150,7 @@ impl Picture<'_> {
 
     fn owners(&mut self) {
         let calls = |view: &View, node: usize| {
-            let name = format!("n{}", node + 1);
-            let found = view.nodes.iter().find(|(named, _, _)| named.starts_with(&name));
+            let found = view.nodes.iter().find(|(name, _, _)| node_of(name) == Some(node));
             found.map_or(0, |(_, _, calls)| usize::try_from(*calls).unwrap_or(0))
         };
         let views = self.history.views.iter();
@@ -177,11 +176,10 @@ impl Picture<'_> {
         self.label("silences");
         let mut rows = 0;
         for phones in self.history.standing() {
-            let heard =
-                phones.seen.silences.iter().filter(|silence| silence.until_ms >= self.history.from_ms);
-            for silence in heard.clone() {
+            let silences = phones.seen.silences.iter();
+            for silence in silences.filter(|silence| silence.until_ms >= self.history.from_ms) {
                 let who = if silence.caller { "caller" } else { "called phone" };
-                let gap = silence.until_ms.saturating_sub(silence.from_ms);
+                let gap = silence.length_ms();
                 let title = format!("{} {} of pair {}: {gap} ms", phones.tenant, who, silence.pair);
                 let y = self.y + 2.0 + number(rows % ROWS) * 2.0;
                 self.bar((silence.from_ms, silence.until_ms), (y, 1.6), "fill=\"#c62828\"", &title);
@@ -209,9 +207,4 @@ impl Picture<'_> {
         }
         self.y += 24.0;
     }
-}
-
-/// Which node a name is of; one that replaces another has a name that goes on after the old one.
-fn index(name: &str) -> Option<usize> {
-    (0..3).find(|index| name.starts_with(&format!("n{}", index + 1)))
 }

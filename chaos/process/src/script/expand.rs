@@ -37,7 +37,7 @@ pub(super) fn draw(steps: &mut Vec<Spanned<Step>>, seed: u64) {
     let mut choices = Choices(seed);
     let random: Vec<Spanned<Step>> = steps.extract_if(.., |step| step.value.fault == Fault::Random).collect();
     for step in random {
-        let count = step.value.faults.unwrap_or(1).max(1);
+        let count = step.value.faults.unwrap_or(1);
         let each_s = step.value.for_s / f64::from(count);
         for number in 0..count {
             let value = drawn(&mut choices, step.value.at_s + each_s * f64::from(number), each_s);

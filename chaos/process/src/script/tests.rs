@@ -20,7 +20,8 @@ fn refused(from: &str, to: &str) -> (u64, String) {
 fn a_script_is_read_with_its_defaults() {
     let script = Script::parse("x", SCRIPT, 1).unwrap();
     assert_eq!((script.name.as_str(), script.standing()), ("x", 4));
-    assert_eq!(script.workload.calls, [Group { count: 4, from: Name::N1, to: Name::N3 }]);
+    let groups: Vec<Group> = script.workload.calls.iter().map(|group| group.value).collect();
+    assert_eq!(groups, [Group { count: 4, from: Name::N1, to: Name::N3 }]);
     assert_eq!(script.steps().len(), 1);
     assert_eq!(script.bounds, Bounds::default());
     assert_eq!(script.invariants().len(), invariants::ALL.len());
@@ -43,6 +44,41 @@ fn a_fault_without_what_it_needs_or_with_what_it_does_not_take_is_refused() {
     assert!(line == 6 && why.contains("within the workload"), "{line} {why}");
     assert_eq!(refused("kill-worker, node: owner", "partition").1, "Partition needs node or site");
     assert_eq!(refused("[all]", "[no-such]"), (7, "no invariant no-such".to_owned()));
+}
+
+#[test]
+fn a_fault_whose_parts_do_not_fit_is_refused() {
+    let fault = |to: &str| refused("kill-worker, node: owner", to);
+    assert_eq!(fault("link, node: n1"), (6, "Link needs delay_ms, loss_percent or rate_kbit".to_owned()));
+    assert_eq!(fault("link, node: n1, loss_percent: 101"), (6, "Link loses 100 percent at most".to_owned()));
+    for target in ["leader", "follower", "owner"] {
+        let found = fault(&format!("restored-directory, node: {target}"));
+        assert_eq!(found, (6, "RestoredDirectory takes n1, n2 or n3".to_owned()));
+    }
+    assert_eq!(fault("overload, node: n1, per_second: -5").1, "Overload needs a per_second above 0");
+    assert_eq!(fault("random, faults: 0").1, "Random draws one fault at least");
+    assert_eq!(refused("at_s: 2", "at_s: .nan").0, 6);
+}
+
+#[test]
+fn more_calls_than_there_are_phones_for_are_refused() {
+    let group = "    - {count: 4, from: n1, to: n3}\n";
+    assert_eq!(refused("count: 4", "count: 201"), (4, "a group has 1 to 200 calls, not 201".to_owned()));
+    assert_eq!(refused("count: 4", "count: 0").0, 4);
+    assert_eq!(refused(group, &group.repeat(5)), (8, "there are phones for 4 groups of calls".to_owned()));
+    assert!(Script::parse("x", &SCRIPT.replace(group, &group.repeat(4)), 1).is_ok());
+}
+
+#[test]
+fn times_and_rates_that_are_not_above_zero_are_refused() {
+    for number in ["0", "-20", ".nan", ".inf"] {
+        let (line, why) = refused("for_s: 20", &format!("for_s: {number}"));
+        assert!(line == 2 && why.contains("is no number above 0"), "{line} {why}");
+    }
+    let short =
+        |talk_s| format!("for_s: 20\n  short_calls: {{per_second: 1, talk_s: {talk_s}, from: n1, to: n2}}");
+    assert_eq!(refused("for_s: 20", &short("-2")), (3, "-2 is no number above 0".to_owned()));
+    assert_eq!(refused("for_s: 20", "for_s: 20\n  writes_per_second: -1").0, 3);
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! Phones that call and talk: the load phones as a library, each run of them watched.
 
-use super::Running;
+use super::{FLOOD_HOST, Running, SHORT_HOST};
 use crate::history::PhonesSeen;
 use crate::script::{Group, Script, ShortCalls};
 use crate::world::World;
 use crate::world::content::{
-    CALLEES, CALLERS, CROWD, GROUP_MAX, PASSWORD, SHORT_CALLEES, SHORT_CALLERS, SHORT_PAIRS, TOWN, Tenant,
-    VILLAGE,
+    CALLEES, CALLERS, CROWD, PASSWORD, SHORT_CALLEES, SHORT_CALLERS, SHORT_PAIRS, TOWN, Tenant, VILLAGE,
 };
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::thread::Scope;
@@ -82,13 +81,25 @@ pub(super) fn standing<'scope>(
         tenant,
         callers: first(CALLERS),
         callees: first(CALLEES),
-        count: group.count.min(GROUP_MAX),
+        count: group.count,
         host: world.place().phones(number),
         nodes: (group.from.index(), group.to.index()),
     };
     let options = Options { plateau: true, hold: script.hold(), ..options(world, &parties) };
     let what = format!("{} calls of {} from {:?} to {:?}", group.count, tenant.name, group.from, group.to);
     run(scope, (what.to_lowercase(), tenant, true), options, clock)
+}
+
+/// The phones of a tenant's calls that come and go, where callers call and callees are registered.
+fn short_parties(world: &World, tenant: Tenant, host: usize, nodes: (usize, usize)) -> Parties {
+    Parties {
+        tenant,
+        callers: SHORT_CALLERS,
+        callees: SHORT_CALLEES,
+        count: usize::try_from(SHORT_PAIRS).unwrap_or_default(),
+        host: world.place().phones(host),
+        nodes,
+    }
 }
 
 /// Calls that come and go.
@@ -99,14 +110,7 @@ pub(super) fn short<'scope>(
     short: ShortCalls,
     clock: Instant,
 ) -> Running<'scope> {
-    let parties = Parties {
-        tenant: TOWN,
-        callers: SHORT_CALLERS,
-        callees: SHORT_CALLEES,
-        count: usize::try_from(SHORT_PAIRS).unwrap_or_default(),
-        host: world.place().phones(10),
-        nodes: (short.from.index(), short.to.index()),
-    };
+    let parties = short_parties(world, TOWN, SHORT_HOST, (short.from.index(), short.to.index()));
     let options = Options {
         calls: whole(short.per_second * script.workload.for_s),
         rate: short.per_second,
@@ -123,14 +127,7 @@ pub(crate) fn flood<'scope>(
     (node, per_second, wait): (usize, f64, Duration),
     clock: Instant,
 ) -> Running<'scope> {
-    let parties = Parties {
-        tenant: CROWD,
-        callers: SHORT_CALLERS,
-        callees: SHORT_CALLEES,
-        count: usize::try_from(SHORT_PAIRS).unwrap_or_default(),
-        host: world.place().phones(11),
-        nodes: (node, node),
-    };
+    let parties = short_parties(world, CROWD, FLOOD_HOST, (node, node));
     let options = Options {
         calls: whole(per_second * wait.as_secs_f64()),
         rate: per_second,

@@ -1,7 +1,7 @@
 //! New registrations at all nodes in turn, each with a Contact of its own, so that one which was acknowledged and is gone is
 //! missed.
 
-use super::{Told, lock};
+use super::{REGISTERING_HOST, Told, lock};
 use crate::history::Registration;
 use crate::world::World;
 use crate::world::content::{PASSWORD, REGISTERING, REGISTERING_COUNT, TOWN};
@@ -38,7 +38,7 @@ pub(super) fn keep_on(
     told: &Told,
     (clock, watch): (Instant, Watch),
 ) -> std::io::Result<Value> {
-    let local = SocketAddrV4::new(world.place().phones(12), 5060);
+    let local = SocketAddrV4::new(world.place().phones(REGISTERING_HOST), 5060);
     let mut endpoint = Endpoint::bind(local)?;
     endpoint.set_life(PATIENCE);
     endpoint.watch = Some(watch);

@@ -20,6 +20,8 @@ pub(crate) const VILLAGE: Tenant =
     Tenant { name: "village", domain: "village.example", calls_per_second: 1_000 };
 /// Who calls more than it may.
 pub(crate) const CROWD: Tenant = Tenant { name: "crowd", domain: "crowd.example", calls_per_second: 5 };
+/// All of them.
+pub(crate) const TENANTS: [Tenant; 3] = [TOWN, VILLAGE, CROWD];
 
 /// The password of all phones.
 pub(crate) const PASSWORD: &str = "phones-Secret-1";
@@ -30,6 +32,8 @@ pub(crate) const CALLERS: [u64; 2] = [1_000, 1_200];
 pub(crate) const CALLEES: [u64; 2] = [1_400, 1_600];
 /// Calls in one group at most.
 pub(crate) const GROUP_MAX: usize = 200;
+/// Groups at most: two of each tenant that has phones for them.
+pub(crate) const GROUPS_MAX: usize = 4;
 /// The callers of calls that come and go.
 pub(crate) const SHORT_CALLERS: u64 = 1_800;
 /// Whom they call.
@@ -50,7 +54,7 @@ pub(crate) fn file(calls: u64) -> String {
         standing.chain(others).flat_map(|(first, count)| first..first + count)
     };
     let mut text = String::from("tenants:\n");
-    for Tenant { name, domain, calls_per_second } in [TOWN, VILLAGE, CROWD] {
+    for Tenant { name, domain, calls_per_second } in TENANTS {
         let _ = writeln!(
             text,
             "  - name: {name}\n    domain: {domain}\n    timezone: Europe/London\n    \

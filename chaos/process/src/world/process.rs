@@ -1,11 +1,13 @@
-//! One started process, which is told to stop when its standard input closes: so it goes even when the runner is killed.
+//! One started node, which ends when the standard input of its wrapper closes: so it goes even when the runner is killed or
+//! interrupted. The wrapper outlives both, and a node that does not end in order, as one that stands still, is killed by it:
+//! with the guard, that the wrapper knows, dies the worker.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// See the module.
 pub(crate) struct Process {
@@ -13,10 +15,19 @@ pub(crate) struct Process {
     input: Option<ChildStdin>,
 }
 
-/// Nodes get this long to end calls and close files.
-const ORDERLY: Duration = Duration::from_secs(12);
-
-const SCRIPT: &str = r#""$@" & pid=$!; read -r _; kill -TERM $pid 2>/dev/null; wait $pid 2>/dev/null"#;
+/// Nodes get ten seconds to end calls and close files. `%1` is the guard for as long as it runs, and nobody afterwards.
+const SCRIPT: &str = r#"
+trap '' INT TERM
+(trap - INT TERM; exec "$@") &
+read -r _
+kill -TERM %1 2>/dev/null
+for _ in {1..100}; do
+    [ -n "$(jobs -rp)" ] || exit 0
+    sleep 0.1
+done
+kill -KILL %1 2>/dev/null
+wait %1 2>/dev/null
+"#;
 
 impl Process {
     /// Starts a program whose output goes to the end of a log.
@@ -41,20 +52,13 @@ impl Process {
 
     /// Waits for its end.
     pub(crate) fn await_end(mut self) {
-        let deadline = Instant::now() + ORDERLY;
-        while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
+        self.tell_to_stop();
         let _ = self.child.wait();
     }
 }
 
-/// Sends a signal such as `-STOP`.
-pub(crate) fn signal(pid: u32, name: &str) -> anyhow::Result<()> {
-    let status = Command::new("kill").args([name, &pid.to_string()]).stderr(Stdio::null()).status();
-    if status.context("kill")?.success() { Ok(()) } else { bail!("kill {name} {pid}") }
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).context("a process")?;
+    kill_process(process, signal).with_context(|| format!("{signal:?} to process {pid}"))
 }

@@ -22,16 +22,12 @@ where
 {
     let (mut count, mut open) = (0, 0);
     for (key, history) in histories {
-        let history: Vec<_> = history.iter().flatten().map(copy).collect();
+        let history: Vec<_> = history.iter().flatten().cloned().collect();
         count += history.len();
         open += history.iter().filter(|operation| operation.answered.is_none()).count();
         one::<M>(&history).map_err(|verdict| format!("{key:?} is {verdict}"))?;
     }
     Ok((count, open))
-}
-
-fn copy<O: Clone, S: Clone>(operation: &Operation<O, S>) -> Operation<O, S> {
-    Operation { called: operation.called, answered: operation.answered.clone(), op: operation.op.clone() }
 }
 
 fn one<M: Model>(history: &[Operation<M::Op, M::Said>]) -> Checked

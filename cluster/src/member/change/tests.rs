@@ -8,7 +8,7 @@ use openraft::ChangeMembers;
 use tandem_state::{Command, Principal, Role};
 use tempfile::TempDir;
 
-use crate::config::{NodeConfig, Timing};
+use crate::config::NodeConfig;
 use crate::{Cluster, init, join};
 
 async fn node(dir: &TempDir, name: &str, first: Option<&Cluster>) -> Cluster {
@@ -24,18 +24,7 @@ async fn node(dir: &TempDir, name: &str, first: Option<&Cluster>) -> Cluster {
 }
 
 async fn start(data: PathBuf, name: &str) -> Cluster {
-    let config = NodeConfig {
-        name: name.into(),
-        site: "here".into(),
-        data,
-        listen: ([127, 0, 0, 1], 0).into(),
-        advertise: String::new(),
-        sip_advertise: "127.0.0.1".into(),
-        api_url: "http://127.0.0.1:1".into(),
-        version: "0.1.0".into(),
-        timing: Timing::test(),
-    };
-    Cluster::start(config).await.unwrap()
+    Cluster::start(NodeConfig::test(name, data)).await.unwrap()
 }
 
 /// Both sets of voters, while they change.
