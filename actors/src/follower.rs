@@ -46,7 +46,10 @@ impl Actor for Follower {
         _: Next,
         following: &mut Following,
     ) -> Result<(), ActorProcessingErr> {
-        match following.feed.next().await {
+        let item = following.feed.next().await;
+        #[cfg(feature = "faults")]
+        broken_if_told(&following.shared);
+        match item {
             Ok(FeedItem::Applied { events, .. }) => {
                 let shared = &following.shared;
                 for event in events.iter() {
@@ -67,6 +70,15 @@ impl Actor for Follower {
         }
         myself.cast(Next)?;
         Ok(())
+    }
+}
+
+/// The item that was just taken is lost with the actor.
+#[cfg(feature = "faults")]
+#[expect(clippy::panic, reason = "this is what the fault switch is for")]
+fn broken_if_told(shared: &Shared) {
+    if shared.follower_fault.swap(false, std::sync::atomic::Ordering::Relaxed) {
+        panic!("the fault switch of test builds");
     }
 }
 

@@ -64,6 +64,9 @@ pub(crate) struct Shared {
     registrations: RwLock<Registrations>,
     /// Calls taken over that have had legs whose phones did not know it yet.
     adrift: RwLock<BTreeSet<CallId>>,
+    /// The fault switch of test builds.
+    #[cfg(feature = "faults")]
+    pub(crate) follower_fault: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -116,6 +119,8 @@ impl Shared {
             calls: RwLock::default(),
             registrations: RwLock::default(),
             adrift: RwLock::default(),
+            #[cfg(feature = "faults")]
+            follower_fault: AtomicBool::new(false),
         }
     }
 

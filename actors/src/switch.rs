@@ -229,6 +229,12 @@ impl Switch {
         self.shared.transport.shutdown();
     }
 
+    /// The fault switch of test builds: the actor that follows the log panics at its next item.
+    #[cfg(feature = "faults")]
+    pub fn inject_follower_fault(&self) {
+        self.shared.follower_fault.store(true, Ordering::Relaxed);
+    }
+
     /// The fault switch of test builds: makes the actor of a call panic; false when it is not here.
     #[cfg(feature = "faults")]
     pub fn inject_fault(&self, call: CallId) -> bool {

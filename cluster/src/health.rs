@@ -101,11 +101,9 @@ impl Health {
 
     fn pause(&self) {
         // By simulated time nothing would change meanwhile.
-        #[cfg(feature = "faults")]
-        if crate::sim::host().is_some() {
-            return;
+        if !crate::thread::is_simulated() {
+            std::thread::sleep(PAUSE);
         }
-        std::thread::sleep(PAUSE);
     }
 
     /// A flush of the log begins.

@@ -16,10 +16,22 @@ pub(crate) trait Worker: Sized + Send + 'static {
     fn simulate(self) -> impl Future<Output = ()> + Send;
 }
 
+/// Whether this runs on a simulated machine.
+#[cfg(feature = "faults")]
+pub(crate) fn is_simulated() -> bool {
+    crate::sim::host().is_some()
+}
+
+/// Only test builds have simulated machines.
+#[cfg(not(feature = "faults"))]
+pub(crate) fn is_simulated() -> bool {
+    false
+}
+
 /// Starts it.
 pub(crate) fn start<W: Worker>(worker: W) -> io::Result<()> {
     #[cfg(feature = "faults")]
-    if crate::sim::host().is_some() {
+    if is_simulated() {
         drop(tokio::spawn(worker.simulate()));
         return Ok(());
     }

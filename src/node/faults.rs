@@ -1,6 +1,6 @@
 //! The fault switch of test builds (`--features faults`): a socket in the data directory that takes one order a line.
 //!
-//! `panic CALL` makes the actor of that call panic at its next step. `disk full`, `disk slow MS`, `disk eio COUNT` and
+//! `panic CALL` makes the actor of that call panic at its next step, `panic follower` the one that follows the log. `disk full`, `disk slow MS`, `disk eio COUNT` and
 //! `disk ok` are the faults of the node's disk; `power`, or `power TORN`, ends the process at once and takes what was never
 //! synced with it, but for the first TORN bytes of each file's tail. `cut NODE`, `cut-in NODE`, `cut-out NODE`, `delay NODE
 //! MS`, `loss NODE PERCENT`, `rate NODE KBIT` and `heal` are the faults of the ways to other nodes; `clock MS` sets the wall
@@ -42,6 +42,10 @@ async fn answer(
     while let Some(line) = lines.next_line().await? {
         let words: Vec<&str> = line.split_whitespace().collect();
         let answer: &[u8] = match words.as_slice() {
+            ["panic", "follower"] => {
+                switch.inject_follower_fault();
+                b"done\n"
+            }
             ["panic", call] if call.parse().is_ok_and(|call| switch.inject_fault(call)) => b"done\n",
             ["panic", _] => b"no such call here\n",
             ["disk", order @ ..] if carried_out(order, disk) => b"done\n",

@@ -14,6 +14,7 @@ pub mod rtp;
 pub mod sipp;
 pub mod talk;
 pub mod tone;
+pub mod town;
 pub mod wire;
 
 use std::path::PathBuf;

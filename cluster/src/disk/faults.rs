@@ -135,7 +135,7 @@ impl Faults {
     /// Whether the sync that begins now fails, once it took its time.
     fn sync_fails(&self) -> bool {
         // On a simulated machine its own time passes ([`crate::sim::sync_takes_time`]).
-        if crate::sim::host().is_none() {
+        if !crate::thread::is_simulated() {
             std::thread::sleep(self.sync_delay());
         }
         let mut state = self.state();

@@ -105,7 +105,7 @@ struct Piece {
 /// A connection that may go wrong so. On a simulated machine the network does it.
 pub(super) fn over(stream: Box<dyn Link>, whose: Whose) -> Box<dyn Link> {
     #[cfg(feature = "faults")]
-    if crate::sim::host().is_some() {
+    if crate::thread::is_simulated() {
         return stream;
     }
     Box::new(Line::over(stream, whose))

@@ -9,6 +9,7 @@ use tandem_sip::transaction::ServerKey;
 use tandem_state::{CallNote, Cause, Command, Flow, LegId};
 
 use super::leg::{Hold, Stage};
+use super::setup::CSEQ_BLOCK;
 use super::takeover::Refresh;
 use super::{Call, Output, Proposal};
 use crate::machine::Now;
@@ -166,9 +167,9 @@ impl Call {
         }
     }
 
-    /// A request with this CSeq was ours, after the one that opened the leg.
+    /// A request with this CSeq was ours, or a former owner's, which may not have lived to acknowledge its 200.
     fn has_asked(&mut self, id: LegId, cseq: u32) -> bool {
-        self.leg(id).is_some_and(|leg| cseq > leg.opened_cseq && cseq <= leg.dialog.local_cseq)
+        self.leg(id).is_some_and(|leg| cseq > CSEQ_BLOCK && cseq <= leg.dialog.local_cseq)
     }
 
     /// Both agree on new descriptions. A change of hold is recorded before it is answered.

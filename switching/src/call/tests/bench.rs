@@ -38,6 +38,8 @@ pub(super) struct Bench {
     keeps_invite: bool,
     /// Names of phones by legs that a lost node rang.
     former: BTreeMap<LegId, String>,
+    settings: Settings,
+    transport: Transport,
 }
 
 /// A call as the log has it, with its legs.
@@ -62,6 +64,8 @@ impl Bench {
             record: None,
             keeps_invite: false,
             former: BTreeMap::new(),
+            settings: Settings { product: "Tandem".into(), ..Settings::default() },
+            transport: Transport::Udp,
         }
     }
 
@@ -100,7 +104,7 @@ impl Bench {
         }
     }
 
-    /// `start targets=102a,102b` with `sdp`, `whole` (all headers are shown) and `ring=MS`.
+    /// `start targets=102a,102b` with `sdp`, `whole` (all headers are shown), `tcp`, `ring=MS` and `talk=MS`.
     pub(super) fn start(&mut self, words: &Words) {
         assert!(self.try_start(words), "the INVITE makes a dialog");
     }
@@ -117,11 +121,15 @@ impl Bench {
         let Some(invite) = self.phones[0].try_request("INVITE", words) else { return false };
         let key = ServerKey::of(&invite);
         self.keys.insert(key.clone(), "101".into());
-        let ring_ms = words.value("ring").map_or(60_000, |ms| ms.parse().unwrap());
-        let settings = Settings { ring_ms, product: "Tandem".into(), ..Settings::default() };
+        let ms = |name: &str, usual: u64| words.value(name).map_or(usual, |ms| ms.parse().unwrap());
+        self.settings.ring_ms = ms("ring", 60_000);
+        self.settings.talk_max_ms = ms("talk", self.settings.talk_max_ms);
+        if words.has("tcp") {
+            self.transport = Transport::Tcp;
+        }
         let flows = words.value("flows").map_or(1, |count| count.parse().unwrap());
         let unsayable = words.value("unsayable").map(|nth| nth.parse().unwrap());
-        let mut setup = self.setup(invite, key, settings, flows);
+        let mut setup = self.setup(invite, key, flows);
         for (next, nth) in setup.targets.iter_mut().flat_map(|one| one.target.next.iter_mut().zip(2u16..)) {
             if Some(nth) == unsayable {
                 next.path = vec!["<sip:edge.example;lr>\r\nX: 1".into()];
@@ -132,7 +140,7 @@ impl Bench {
         self.call.is_some()
     }
 
-    fn setup(&self, invite: Message, key: ServerKey, settings: Settings, flows: u16) -> Setup {
+    fn setup(&self, invite: Message, key: ServerKey, flows: u16) -> Setup {
         let party = |number: &str, name: &str| Party { number: number.into(), name: name.into() };
         let targets = self.phones.iter().skip(1).zip(1u16..);
         let target = |(phone, index): (&Phone, u16)| SetupTarget {
@@ -141,9 +149,9 @@ impl Bench {
             target: Target {
                 contact: phone.contact(),
                 path: Vec::new(),
-                flow: flow(phone),
+                flow: self.flow(phone),
                 sent_by: "198.51.100.1:5060".into(),
-                next: next_flows(phone, flows),
+                next: self.next_flows(phone, flows),
             },
         };
         Setup {
@@ -158,12 +166,12 @@ impl Bench {
             to: party("102", "Bob"),
             invite,
             key,
-            flow: flow(&self.phones[0]),
+            flow: self.flow(&self.phones[0]),
             sent_by: "198.51.100.1:5060".into(),
             leg: LegId(0xa),
             media: ([198, 51, 100, 1], 40_000).into(),
             targets: targets.map(target).collect(),
-            settings,
+            settings: self.settings.clone(),
             keeps_invite: self.keeps_invite,
         }
     }
@@ -184,8 +192,7 @@ impl Bench {
                 media: format!("{host}:{}", 40_000 + 2 * nth).parse().unwrap(),
                 ways: vec![way(node, &record.flow)],
             });
-        let settings = Settings { product: "Tandem".into(), ..Settings::default() };
-        let legs = legs.collect();
+        let (legs, settings) = (legs.collect(), self.settings.clone());
         let takeover = Takeover {
             call: call.clone(),
             legs,
@@ -211,8 +218,7 @@ impl Bench {
             self.former.insert(phone.leg, phone.name.clone());
             phone.rung_anew(LegId(phone.leg.0 + 0x10));
         }
-        let settings = Settings { product: "Tandem".into(), ..Settings::default() };
-        let setup = self.setup(invite.clone(), ServerKey::of(&invite), settings, 1);
+        let setup = self.setup(invite.clone(), ServerKey::of(&invite), 1);
         let lost = Interrupted { call, rang, is_caller_lost: false };
         self.proposed.clear();
         self.call = Call::dial_again(self.now(), setup, lost).ok();
@@ -222,13 +228,13 @@ impl Bench {
     /// A phone registers at the call's node.
     fn is_back(&mut self, name: &str) {
         let phone = &self.phones[self.phone_at(name)];
-        let (leg, way) = (phone.leg, way(NodeId(9), &flow(phone)));
+        let (leg, way) = (phone.leg, way(NodeId(9), &self.flow(phone)));
         self.input(Input::Reachable { leg, way });
     }
 
     fn loses_flow(&mut self, name: &str) {
         let phone = &self.phones[self.phone_at(name)];
-        let (leg, ways) = (phone.leg, vec![way(NodeId(7), &flow(phone))]);
+        let (leg, ways) = (phone.leg, vec![way(NodeId(7), &self.flow(phone))]);
         self.input(Input::FlowLost { leg, ways });
     }
 
@@ -301,7 +307,7 @@ impl Bench {
             self.input(Input::Acknowledged { leg, message });
             return true;
         }
-        let (key, flow) = (ServerKey::of(&message), flow(&self.phones[at]));
+        let (key, flow) = (ServerKey::of(&message), self.flow(&self.phones[at]));
         self.knows_key(&key, name);
         self.input(Input::Request { leg, key, message, flow });
         true
@@ -314,6 +320,28 @@ impl Bench {
 
     pub(super) fn knows_key(&mut self, key: &ServerKey, name: &str) {
         self.keys.insert(key.clone(), name.to_owned());
+    }
+
+    pub(super) fn flow(&self, phone: &Phone) -> Flow {
+        Flow {
+            node: NodeId(1),
+            transport: self.transport,
+            local: "198.51.100.1:5060".parse().unwrap(),
+            remote: phone.address().parse().unwrap(),
+            connection: u64::from(self.transport != Transport::Udp),
+        }
+    }
+
+    /// Further flows of a phone, by other nodes.
+    fn next_flows(&self, phone: &Phone, flows: u16) -> Vec<Target> {
+        let next = (2..=flows).map(|nth| Target {
+            contact: phone.contact(),
+            path: vec![format!("<sip:edge{nth}.example;lr>")],
+            flow: Flow { node: NodeId(nth.into()), ..self.flow(phone) },
+            sent_by: format!("198.51.100.{nth}:5060"),
+            next: Vec::new(),
+        });
+        next.collect()
     }
 
     // ---- outputs ----
@@ -467,16 +495,6 @@ fn of(method: &str) -> Words {
     Words(vec![format!("of={method}")])
 }
 
-pub(super) fn flow(phone: &Phone) -> Flow {
-    Flow {
-        node: NodeId(1),
-        transport: Transport::Udp,
-        local: "198.51.100.1:5060".parse().unwrap(),
-        remote: phone.address().parse().unwrap(),
-        connection: 0,
-    }
-}
-
 fn way(node: NodeId, old: &Flow) -> Way {
     let sent_by = format!("198.51.100.{}:5060", node.0);
     Way { flow: Flow { node, local: sent_by.parse().unwrap(), ..old.clone() }, sent_by }
@@ -489,16 +507,4 @@ fn cause_of(name: &str) -> Cause {
         "normal" => Cause::NormalClearing,
         other => panic!("no such cause: {other}"),
     }
-}
-
-/// Further flows of a phone, by other nodes.
-fn next_flows(phone: &Phone, flows: u16) -> Vec<Target> {
-    let next = (2..=flows).map(|nth| Target {
-        contact: phone.contact(),
-        path: vec![format!("<sip:edge{nth}.example;lr>")],
-        flow: Flow { node: NodeId(nth.into()), ..flow(phone) },
-        sent_by: format!("198.51.100.{nth}:5060"),
-        next: Vec::new(),
-    });
-    next.collect()
 }

@@ -59,6 +59,38 @@ fn every_transcript_of_a_call_is_played_to_the_letter() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Transcripts that are tests of their own: each shows what a takeover or a move must not get wrong.
+macro_rules! named {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                let path = folder().join(concat!(stringify!($name), ".txt"));
+                let wanted = fs::read_to_string(&path).unwrap();
+                let played = play(&wanted);
+                assert!(wanted == played, "{}", difference(&path, &wanted, &played));
+            }
+        )*
+    };
+}
+
+named! {
+    bye_while_moving,
+    move_outcome_unknown,
+    second_takeover,
+    takeover_200_lost,
+    takeover_ack_never_sent,
+    takeover_cseq_monotonic,
+    takeover_early_call,
+    takeover_flow_node_dies,
+    takeover_held_call,
+    takeover_keeps_transport,
+    takeover_never_worsens,
+    takeover_route_set_order,
+    takeover_sdp_version_rises,
+    timers_fire_once,
+}
+
 #[test]
 fn every_transcript_says_what_it_shows_and_ends_its_call() {
     for path in transcripts() {

@@ -5,7 +5,7 @@ use tandem_sip::message::Message;
 use tandem_sip::transaction::ServerKey;
 use tandem_state::{CallId, Cause, Command, Quality, Refusal, Reply};
 
-use super::bench::{Bench, flow, owned};
+use super::bench::{Bench, owned};
 use super::phone::Words;
 use crate::call::{Input, Output, Proposal};
 use crate::machine::Machine;
@@ -234,7 +234,7 @@ impl Run {
         if message.is_response() {
             return self.bench.input(Input::Response { leg: phone.leg, message });
         }
-        let (key, flow) = (ServerKey::of(&message), flow(&phone));
+        let (key, flow) = (ServerKey::of(&message), self.bench.flow(&phone));
         self.bench.knows_key(&key, &phone.name);
         self.bench.input(Input::Request { leg: phone.leg, key, message, flow });
     }
