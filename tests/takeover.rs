@@ -20,6 +20,10 @@ fn calls_outlive_their_node() {
     let report = struck(&demo, (1, 1), 1, || demo.kill(1));
     went_on(&demo, &report, &[2, 3], 1, Duration::from_millis(1_000));
     assert_eq!(epochs(&demo, 2), [2; CALLS]);
+    for metric in ["tandem_takeover_seconds_count", "tandem_takeover_audio_seconds_count"] {
+        let measured: f64 = (2..=3).filter_map(|node| demo.metric(node, metric)).sum();
+        assert_eq!(measured, CALLS as f64, "{metric}");
+    }
     let moved = events.told().into_iter().filter(|event| event["event"] == "call.moved");
     let moved: Vec<Value> = moved.collect();
     assert_eq!(moved.len(), CALLS);

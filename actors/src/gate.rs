@@ -19,6 +19,10 @@ impl Gate for LeaseGate {
     fn may_send(&self, _: &Path, message: &[u8]) -> bool {
         self.0.holds() || may_be_said_without(message)
     }
+
+    fn word(&self) -> Option<u64> {
+        self.0.epoch().filter(|_| self.0.holds()).map(|epoch| epoch.0)
+    }
 }
 
 /// Provisional responses, 503, and the 200 to a BYE.

@@ -3,8 +3,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tandem_media::plan::EndId;
+use tandem_media::relay::EndCounters;
 use tandem_sip::message::Message;
 use tandem_sip::transaction::ServerKey;
 use tandem_sip::uri::Uri;
@@ -15,7 +17,8 @@ use tandem_state::{
 use tandem_switching::call::{Input, Interrupted, Setup, SetupTarget, TakenLeg, Takeover, Way};
 use tandem_switching::routing::Phone;
 use tandem_switching::{Call, routing};
-use tandem_transport::rtp::Session;
+use tandem_transport::clock::{Clock, SystemClock};
+use tandem_transport::rtp::{Session, SessionCounters, SessionId};
 
 use crate::flow;
 use crate::ports::CallPorts;
@@ -39,7 +42,50 @@ pub(crate) fn take_over(shared: &Arc<Shared>, id: CallId, is_proven: bool) {
     tracing::info!(call = %id, epoch = %call.epoch, is_proven, "this node goes on with the call");
     metrics::counter!("tandem_calls_taken_over_total").increment(1);
     shared.set_adrift(id);
+    let taken_us = SystemClock.monotonic_us();
+    let session = media.id();
     shared.start_call(machine, CallPorts::new(Arc::clone(shared), id, epoch, media));
+    if matches!(call.phase, CallPhase::Answered | CallPhase::Held) {
+        tokio::spawn(measured(Arc::clone(shared), id, session, taken_us));
+    }
+}
+
+/// How often is looked, at first and later, and for how long.
+const LOOKS: [(Duration, u32); 2] = [(Duration::from_millis(100), 30), (Duration::from_secs(1), 60)];
+
+/// Measures a takeover: how long until both phones knew of it, and until each was heard here. What never happens is not
+/// measured: a phone that holds is not heard, one that is gone is not told.
+async fn measured(shared: Arc<Shared>, id: CallId, session: SessionId, taken_us: u64) {
+    let (mut is_told, mut is_heard) = (false, false);
+    let pauses = LOOKS.into_iter().flat_map(|(pause, times)| (0..times).map(move |_| pause));
+    for pause in pauses {
+        tokio::time::sleep(pause).await;
+        let Some(slot) = shared.call(id) else { return };
+        let now_us = SystemClock.monotonic_us();
+        if !is_told && slot.with(|call| call.legs_adrift().next().is_none()) {
+            is_told = true;
+            metrics::histogram!("tandem_takeover_seconds").record(seconds(taken_us, now_us));
+        }
+        let heard = shared.media.session(session).and_then(|session| heard_since(&session.last_counters()));
+        if let Some(heard_us) = heard.filter(|_| !is_heard) {
+            is_heard = true;
+            metrics::histogram!("tandem_takeover_audio_seconds").record(seconds(taken_us, heard_us));
+        }
+        if is_told && is_heard {
+            return;
+        }
+    }
+}
+
+fn seconds(from_us: u64, until_us: u64) -> f64 {
+    until_us.saturating_sub(from_us) as f64 / 1e6
+}
+
+/// Since when all ends are heard.
+fn heard_since(counters: &SessionCounters) -> Option<u64> {
+    let first = |end: &EndCounters| Some(end.received.first_us).filter(|first_us| *first_us > 0);
+    let firsts: Option<Vec<u64>> = counters.ends.iter().map(first).collect();
+    firsts?.into_iter().max()
 }
 
 /// Two parties talk. `None` when there are no ports, or it is no such call.

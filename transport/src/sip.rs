@@ -10,6 +10,7 @@ mod connection;
 mod connections;
 mod counters;
 mod gate;
+mod lapse;
 mod listener;
 mod path;
 mod stun;
@@ -107,6 +108,8 @@ pub enum CloseReason {
     Unreachable,
     /// The socket failed.
     Failed,
+    /// This node's word ended while the peer had not acknowledged all of it.
+    Lapsed,
 }
 
 /// Why a message was not sent.
@@ -177,12 +180,13 @@ impl SipTransport {
             listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
         let connections = Connections::new(
             config.limits.clone(),
-            gate,
+            Arc::clone(&gate),
             sender.clone(),
             Arc::clone(&counters),
             Handle::current(),
         );
         let mut readers = udp.spawn_readers(&config.limits, &sender);
+        readers.push(tokio::spawn(lapse::watch(gate, connections.clone())).abort_handle());
         for listener in listeners {
             readers.push(tokio::spawn(listener::accept(listener, connections.clone())).abort_handle());
         }

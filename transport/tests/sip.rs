@@ -220,19 +220,20 @@ async fn a_peer_that_does_not_read_fills_its_queue_and_no_more() {
     let mut phone = TcpStream::connect(tcp(&transport)).await.expect("accepted");
     phone.write_all(OPTIONS).await.expect("written");
     let (path, _) = message(&mut incoming).await;
-    let large = Bytes::from(vec![b'x'; 60_000]);
     assert_eq!(transport.send(&path, Bytes::from(vec![b'x'; 70_000])), Err(SendError::TooLarge));
-    let refused = async {
-        for _ in 0..10_000 {
-            match transport.send(&path, large.clone()) {
-                Ok(()) => tokio::task::yield_now().await,
-                Err(error) => return error,
-            }
-        }
-        panic!("never refused")
-    };
-    assert_eq!(timeout(PATIENCE, refused).await.expect("in time"), SendError::Full);
+    assert_eq!(timeout(PATIENCE, filled(&transport, &path)).await.expect("in time"), SendError::Full);
     assert_eq!(transport.counters().congested, 1);
+}
+
+/// Says what is far too much until no more is taken.
+async fn filled(transport: &SipTransport, path: &Path) -> SendError {
+    for _ in 0..10_000 {
+        match transport.send(path, Bytes::from(vec![b'x'; 60_000])) {
+            Ok(()) => tokio::task::yield_now().await,
+            Err(error) => return error,
+        }
+    }
+    panic!("never refused")
 }
 
 #[derive(Debug, Default)]
@@ -243,6 +244,10 @@ struct Lease {
 impl Gate for Lease {
     fn may_send(&self, _: &Path, _: &[u8]) -> bool {
         !self.lapsed.load(Ordering::SeqCst)
+    }
+
+    fn word(&self) -> Option<u64> {
+        (!self.lapsed.load(Ordering::SeqCst)).then_some(1)
     }
 }
 
@@ -266,4 +271,34 @@ async fn nothing_is_sent_on_either_transport_once_the_gate_is_shut() {
     };
     timeout(PATIENCE, fenced).await.expect("both were stopped");
     assert_eq!(transport.counters().sent, 0);
+}
+
+#[tokio::test]
+async fn at_a_lapse_what_the_kernel_still_holds_is_taken_back_and_other_connections_live_on() {
+    let lease = Arc::new(Lease::default());
+    let gate: Arc<dyn Gate> = Arc::<Lease>::clone(&lease);
+    let (transport, mut incoming) =
+        SipTransport::bind_gated(config(Limits::default()), gate).expect("a free port");
+    let mut deaf = TcpStream::connect(tcp(&transport)).await.expect("accepted");
+    deaf.write_all(OPTIONS).await.expect("written");
+    let (held, _) = message(&mut incoming).await;
+    let mut well = TcpStream::connect(tcp(&transport)).await.expect("accepted");
+    well.write_all(OPTIONS).await.expect("written");
+    let (path, _) = message(&mut incoming).await;
+    transport.send(&path, Bytes::from_static(OPTIONS)).expect("queued");
+    let mut heard = vec![0; OPTIONS.len()];
+    well.read_exact(&mut heard).await.expect("heard");
+    assert_eq!(timeout(PATIENCE, filled(&transport, &held)).await.expect("in time"), SendError::Full);
+
+    lease.lapsed.store(true, Ordering::SeqCst);
+    match next(&mut incoming).await {
+        Incoming::Closed { path, reason } => assert_eq!((path, reason), (held, CloseReason::Lapsed)),
+        other => panic!("{other:?}"),
+    }
+    let mut sink = Vec::new();
+    let end = deaf.read_to_end(&mut sink).await.expect_err("a reset");
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+    lease.lapsed.store(false, Ordering::SeqCst);
+    transport.send(&path, Bytes::from_static(OPTIONS)).expect("queued");
+    well.read_exact(&mut heard).await.expect("the other connection lives on");
 }

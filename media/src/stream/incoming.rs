@@ -21,6 +21,8 @@ pub struct Received {
     pub duplicates: u64,
     /// Arrived after a later one.
     pub reordered: u64,
+    /// When the first one came, by the clock of the arrivals; 0 before it.
+    pub first_us: u64,
     /// Interarrival jitter (A.8), the present value.
     pub jitter_us: u64,
     /// The highest jitter seen.
@@ -174,6 +176,9 @@ impl IncomingStream {
     fn count(&mut self, now_us: u64, octets: usize, after_silence: bool) {
         if let Some(current) = &mut self.current {
             current.packets += 1;
+        }
+        if self.counters.packets == 0 {
+            self.counters.first_us = now_us;
         }
         self.counters.packets += 1;
         self.counters.octets += octets as u64;

@@ -1,5 +1,6 @@
 //! One TCP connection: a task that cuts what it reads into messages and writes what is queued, one message at a time.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use bytes::{Buf, Bytes};
 use tandem_sip::framing::{Frame, Framer};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connections::Connections;
@@ -32,6 +34,8 @@ pub(super) struct Shared {
 pub(super) struct Connection {
     path: Path,
     queue: Receiver<Bytes>,
+    /// Ends when the connection is to be reset.
+    reset: oneshot::Receiver<Infallible>,
     shared: Shared,
     framer: Framer,
     /// What is left of the message that is being written.
@@ -44,10 +48,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(path: Path, queue: Receiver<Bytes>, shared: Shared) -> Self {
+    pub(super) fn new(
+        path: Path,
+        queue: Receiver<Bytes>,
+        reset: oneshot::Receiver<Infallible>,
+        shared: Shared,
+    ) -> Self {
         let since = Instant::now();
         let (framer, writing) = (Framer::new(), Bytes::new());
-        Self { path, queue, shared, framer, writing, pong_due: false, since, partial: None }
+        Self { path, queue, reset, shared, framer, writing, pong_due: false, since, partial: None }
     }
 
     pub(super) fn path(&self) -> Path {
@@ -69,6 +78,10 @@ impl Connection {
             Ok(()) => self.carry(&stream).await,
             Err(_) => CloseReason::Failed,
         };
+        if reason == CloseReason::Lapsed {
+            // Whatever the kernel holds goes with the connection. A socket that can't do that has none.
+            let _ = stream.set_zero_linger();
+        }
         drop(stream);
         connections.ended(self.path, reason).await;
     }
@@ -97,6 +110,7 @@ impl Connection {
                     Some(message) => self.begin(stream, message),
                     None => Err(CloseReason::ByUs),
                 },
+                _ = &mut self.reset => Err(CloseReason::Lapsed),
                 () = sleep_until(deadline) => Err(overdue),
             };
             if let Err(reason) = step {

@@ -1,6 +1,7 @@
 //! The table of connections, with its limits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,9 +9,11 @@ use bytes::Bytes;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::oneshot;
 
 use super::connection::{self, Connection};
 use super::counters::Counters;
+use super::lapse::Ends;
 use super::{ConnectError, Gate, Incoming, Limits, Path, SendError, Transport};
 
 /// Shared by the transport, its listeners and its connections.
@@ -42,6 +45,8 @@ struct Open {
     path: Path,
     /// Dropped when the connection is to end after what is queued.
     queue: Option<Sender<Bytes>>,
+    /// Dropped when the connection is to be reset.
+    life: Option<oneshot::Sender<Infallible>>,
 }
 
 impl Connections {
@@ -106,6 +111,14 @@ impl Connections {
         }
     }
 
+    /// Resets those with these ends; gives how many.
+    pub(super) fn reset(&self, ends: &HashSet<Ends>) -> usize {
+        let mut table = self.table();
+        let is_held = |path: &Path| ends.contains(&(path.local, path.remote));
+        let held = table.open.values_mut().filter(|open| is_held(&open.path));
+        held.filter_map(|open| open.life.take()).count()
+    }
+
     pub(super) fn close_all(&self) {
         let mut table = self.table();
         table.by_remote.clear();
@@ -123,7 +136,8 @@ impl Connections {
     fn register(&self, local: SocketAddr, remote: SocketAddr) -> Result<Connection, TooMany> {
         let inner = &self.inner;
         let (queue, queued) = mpsc::channel(inner.limits.write_queue_max.max(1));
-        let Some(path) = self.table().insert(local, remote, queue, &inner.limits) else {
+        let (life, end) = oneshot::channel();
+        let Some(path) = self.table().insert(local, remote, (queue, life), &inner.limits) else {
             inner.counters.connections_refused.add();
             return Err(TooMany);
         };
@@ -131,6 +145,7 @@ impl Connections {
         Ok(Connection::new(
             path,
             queued,
+            end,
             connection::Shared {
                 limits: inner.limits.clone(),
                 gate: Arc::clone(&inner.gate),
@@ -158,7 +173,7 @@ impl Table {
         &mut self,
         local: SocketAddr,
         remote: SocketAddr,
-        queue: Sender<Bytes>,
+        (queue, life): (Sender<Bytes>, oneshot::Sender<Infallible>),
         limits: &Limits,
     ) -> Option<Path> {
         let from_source = self.per_source.get(&remote.ip()).copied().unwrap_or(0);
@@ -167,7 +182,7 @@ impl Table {
         }
         self.last_id += 1;
         let path = Path { transport: Transport::Tcp, local, remote, connection: self.last_id };
-        self.open.insert(self.last_id, Open { path, queue: Some(queue) });
+        self.open.insert(self.last_id, Open { path, queue: Some(queue), life: Some(life) });
         self.by_remote.insert(remote, self.last_id);
         self.per_source.insert(remote.ip(), from_source + 1);
         Some(path)

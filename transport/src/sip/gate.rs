@@ -11,6 +11,10 @@ use super::Path;
 pub trait Gate: Send + Sync + fmt::Debug {
     /// Whether `message` may be written to `path` now. Called for every message, so it must be quick and must not wait.
     fn may_send(&self, path: &Path, message: &[u8]) -> bool;
+
+    /// Under which word this node speaks now, `None` while it may not. When it ends or another begins, what the kernel still
+    /// holds for streams was said under a word that is over: such connections are reset.
+    fn word(&self) -> Option<u64>;
 }
 
 /// Always yes.
@@ -20,5 +24,9 @@ pub struct OpenGate;
 impl Gate for OpenGate {
     fn may_send(&self, _: &Path, _: &[u8]) -> bool {
         true
+    }
+
+    fn word(&self) -> Option<u64> {
+        Some(0)
     }
 }
