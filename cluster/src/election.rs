@@ -19,9 +19,9 @@ use crate::node::Node;
 use crate::raft::Vote;
 use crate::rpc::Method;
 
-/// Who was not chosen waits so long for the one who was, then stands itself.
+/// Who was not chosen waits so long, and a round trip, for the one who was, then stands itself.
 const CHOSEN_WAIT: Duration = Duration::from_millis(60);
-/// How long another voter may take to hear of a finding; by then the ordinary election has begun.
+/// How long another voter may take to hear of a finding or to be asked for a round trip; by then the ordinary election has begun.
 const TELL_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// What a follower found: the leader of this vote is gone, and this is how far its own log goes.
@@ -123,6 +123,9 @@ impl Node {
         if chosen == self.id() {
             return;
         }
+        // It may have heard of this node's finding one way later, and its request takes another: over a long link who did not
+        // wait for both would split the vote each time.
+        let _ = self.peers.call(chosen, Method::Ping, Bytes::new(), TELL_TIMEOUT).await;
         tokio::time::sleep(CHOSEN_WAIT).await;
         if self.metrics().vote == vote {
             let me = TransferLeaderRequest::new(vote, self.id().0, None);
