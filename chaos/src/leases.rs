@@ -10,7 +10,9 @@ mod node;
 mod world;
 
 pub use mutant::Mutant;
-use world::World;
+pub(crate) use node::Node;
+use world::Idle;
+pub(crate) use world::{Happening, Work, World};
 
 /// What a run is told besides its seed.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +68,7 @@ pub struct Failure {
 
 /// Runs one seed.
 pub fn run(seed: u64, options: Options) -> Result<Report, Failure> {
-    World::new(seed, options).run().map_err(|what| Failure { seed, what })
+    World::new(seed, options, Idle).run().map(|(report, _)| report).map_err(|what| Failure { seed, what })
 }
 
 #[cfg(test)]

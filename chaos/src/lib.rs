@@ -11,5 +11,6 @@
 
 pub mod agenda;
 pub mod leases;
+pub mod office;
 pub mod oracle;
 pub mod world;

@@ -19,7 +19,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// The entry as a replica without compare-and-set understands it.
-    pub(super) fn read(self, state: &State, batch: &Batch) -> Batch {
+    pub(crate) fn read(self, state: &State, batch: &Batch) -> Batch {
         let mut batch = batch.clone();
         if self == Mutant::ExpiryWithoutCompareAndSet {
             for proposal in &mut batch.proposals {

@@ -8,21 +8,23 @@ use tandem_state::{Applied, Batch, Command, Incarnation, NodeId, State};
 use super::Mutant;
 
 /// As a cluster begins with them.
-pub(super) const TERMS: Terms =
+pub(crate) const TERMS: Terms =
     Terms { lease_ms: 1_800, renew_ms: 400, margin_ms: 200, election_ms: 700, commit_ms: 250 };
 
 /// A node.
-pub(super) struct Node {
-    pub(super) id: NodeId,
-    pub(super) incarnation: Incarnation,
-    pub(super) up: bool,
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) up: bool,
     /// Its process is stopped until then; its clock goes on.
-    pub(super) paused_until_ms: u64,
-    pub(super) slow_until_ms: u64,
-    pub(super) state: State,
+    pub(crate) paused_until_ms: u64,
+    pub(crate) slow_until_ms: u64,
+    /// It hears nothing of the log until then, nor the log of it.
+    pub(crate) cut_until_ms: u64,
+    pub(crate) state: State,
     /// How often its timers were set: an older one that fires means nothing.
-    pub(super) armed: u64,
-    pub(super) held: bool,
+    pub(crate) armed: u64,
+    pub(crate) held: bool,
     holder: Holder,
     watcher: Watcher,
     /// Boot time when the world began, and its speed in parts of a million.
@@ -36,7 +38,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(number: u64, state: State, boot_ms: u64, speed_ppm: u64, mutant: Mutant) -> Node {
+    pub(crate) fn new(number: u64, state: State, boot_ms: u64, speed_ppm: u64, mutant: Mutant) -> Node {
         let id = NodeId(number);
         Node {
             id,
@@ -44,6 +46,7 @@ impl Node {
             up: true,
             paused_until_ms: 0,
             slow_until_ms: 0,
+            cut_until_ms: 0,
             state,
             armed: 0,
             held: false,
@@ -58,21 +61,26 @@ impl Node {
     }
 
     /// This node's clock at a real instant.
-    pub(super) fn clock(&self, real_ms: u64) -> u64 {
+    pub(crate) fn clock(&self, real_ms: u64) -> u64 {
         self.boot_ms + real_ms * self.speed_ppm / 1_000_000
     }
 
     /// The real time that a span of its clock takes.
-    pub(super) fn real_span(&self, span_ms: u64) -> u64 {
+    pub(crate) fn real_span(&self, span_ms: u64) -> u64 {
         (span_ms * 1_000_000).div_ceil(self.speed_ppm)
     }
 
-    pub(super) fn is_alive(&self, incarnation: Incarnation) -> bool {
+    pub(crate) fn is_alive(&self, incarnation: Incarnation) -> bool {
         self.up && self.incarnation == incarnation
     }
 
+    /// Whether the other nodes hear of it.
+    pub(crate) fn is_heard(&self, real_ms: u64) -> bool {
+        self.up && self.paused_until_ms <= real_ms && self.cut_until_ms <= real_ms
+    }
+
     /// A new process, which knows its replica and nothing else.
-    pub(super) fn restart(&mut self, real_ms: u64) {
+    pub(crate) fn restart(&mut self, real_ms: u64) {
         self.incarnation.0 += 1;
         (self.up, self.paused_until_ms, self.held) = (true, 0, false);
         self.holder = Holder::new(TERMS.lease_ms, TERMS.renew_ms);
@@ -83,7 +91,7 @@ impl Node {
     }
 
     /// Applies the next entry.
-    pub(super) fn apply(&mut self, real_ms: u64, batch: &Batch) -> Applied {
+    pub(crate) fn apply(&mut self, real_ms: u64, batch: &Batch) -> Applied {
         let batch = self.mutant.read(&self.state, batch);
         let applied = self.state.apply_unchecked(self.state.position + 1, &batch);
         self.tell(real_ms);
@@ -99,7 +107,7 @@ impl Node {
     }
 
     /// What the log says of this node, or what the mutant takes for it.
-    pub(super) fn told(&mut self, real_ms: u64, mut standing: Standing) {
+    pub(crate) fn told(&mut self, real_ms: u64, mut standing: Standing) {
         let now_ms = self.clock(real_ms);
         if let Standing::Leased { attempt, epoch, stands } = &mut standing {
             if let Some(last) = self.same_as.get(attempt) {
@@ -122,7 +130,7 @@ impl Node {
         }
     }
 
-    pub(super) fn belief(&self) -> Belief {
+    pub(crate) fn belief(&self) -> Belief {
         match (self.mutant, self.holder.belief(), self.from_reply) {
             (Mutant::CountedFromTheReply, Belief::Until { epoch, .. }, Some((_, until_ms))) => {
                 Belief::Until { epoch, until_ms }
@@ -132,7 +140,7 @@ impl Node {
     }
 
     /// What is due now, and the clock's next deadline.
-    pub(super) fn due(&mut self, real_ms: u64) -> (Vec<Command>, Option<u64>) {
+    pub(crate) fn due(&mut self, real_ms: u64) -> (Vec<Command>, Option<u64>) {
         let now_ms = self.clock(real_ms);
         self.watcher.own_lease(now_ms, self.belief().holds(now_ms));
         let renewal = self.holder.handle_timeout(now_ms).map(|command| self.sent_as(command));
@@ -153,17 +161,17 @@ impl Node {
         command
     }
 
-    pub(super) fn failed(&mut self, real_ms: u64, attempt: u64) {
+    pub(crate) fn failed(&mut self, real_ms: u64, attempt: u64) {
         let now_ms = self.clock(real_ms);
         self.holder.failed(now_ms, attempt);
     }
 
-    pub(super) fn leader_changed(&mut self, real_ms: u64) {
+    pub(crate) fn leader_changed(&mut self, real_ms: u64) {
         let now_ms = self.clock(real_ms);
         self.holder.leader_changed(now_ms);
     }
 
-    pub(super) fn leave(&mut self) -> Option<Command> {
+    pub(crate) fn leave(&mut self) -> Option<Command> {
         self.held = false;
         self.holder.leave(self.id, self.incarnation)
     }

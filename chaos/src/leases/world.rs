@@ -1,7 +1,9 @@
-//! The loop: happenings in real time, seen by each node on its own clock.
+//! The loop: happenings in real time, seen by each node on its own clock. What nodes do besides keeping their leases is
+//! their [`Work`].
 
 mod checks;
 mod faults;
+mod work;
 
 use std::collections::BTreeMap;
 
@@ -15,10 +17,12 @@ use tandem_state::{
 use super::node::Node;
 use super::{Faults, Mutant, Options, Report};
 use crate::agenda::Agenda;
+use crate::office::Office;
 use crate::world::Random;
+pub(crate) use work::{Idle, Work};
 
 /// Something that will happen.
-enum Happening {
+pub(crate) enum Happening<H> {
     /// A node looks what is due; of several timers only the last that was set counts.
     Look(NodeId, Incarnation, u64),
     /// A proposal reaches a node, which may lead.
@@ -37,33 +41,35 @@ enum Happening {
     Announce(NodeId, Incarnation),
     /// Chance strikes.
     Fault,
+    /// Something of the nodes' work.
+    Work(H),
 }
 
-/// After the faults: every node must hold a lease again.
-const PEACE_MS: u64 = 12_000;
+/// Where a node's own commands are numbered from, apart from those of its work.
+const OWN_SEQ: u64 = 1_000_000;
 
-pub(super) struct World {
-    options: Options,
-    random: Random,
-    agenda: Agenda<Happening>,
-    nodes: BTreeMap<NodeId, Node>,
-    term: u64,
-    leader: Option<NodeId>,
-    gathered: Vec<Proposal>,
-    log: Vec<Batch>,
+pub(crate) struct World<W: Work> {
+    pub(crate) options: Options,
+    pub(crate) random: Random,
+    pub(crate) agenda: Agenda<Happening<W::Happening>>,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) work: W,
+    office: Office,
+    pub(crate) log: Vec<Batch>,
+    /// What the first replica that got there made of each entry.
+    pub(crate) made: Vec<Applied>,
     seq: u64,
-    report: Report,
+    pub(crate) report: Report,
 }
 
-impl World {
-    pub(super) fn new(seed: u64, options: Options) -> World {
+impl<W: Work> World<W> {
+    pub(crate) fn new(seed: u64, options: Options, work: W) -> World<W> {
         let mut random = Random::new(seed);
         let count = if random.chance(750) { 3 } else { 5 };
-        let log = vec![genesis(count)];
+        let log = vec![genesis(count, work.genesis())];
         let mut state = State::default();
-        for (entry, position) in log.iter().zip(1..) {
-            state.apply_unchecked(position, entry);
-        }
+        let made =
+            log.iter().zip(1..).map(|(entry, position)| state.apply_unchecked(position, entry)).collect();
         let mut node = |number| {
             // Two of them differ by less than the bound.
             let (boot_ms, speed_ppm) = (random.between(0, 1_000_000), random.between(995_100, 1_004_900));
@@ -75,16 +81,16 @@ impl World {
             random,
             agenda: Agenda::new(),
             nodes,
-            term: 0,
-            leader: None,
-            gathered: Vec::new(),
+            work,
+            office: Office::default(),
             log,
-            seq: 1_000,
+            made,
+            seq: OWN_SEQ,
             report: Report::default(),
         }
     }
 
-    pub(super) fn run(mut self) -> Result<Report, String> {
+    pub(crate) fn run(mut self) -> Result<(Report, W), String> {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in ids {
             self.after(0, 50, Happening::Restart(id));
@@ -92,29 +98,31 @@ impl World {
         }
         self.after(50, 100, Happening::Elect(0));
         self.after(3_000, 4_000, Happening::Fault);
-        while let Some(happening) = self.agenda.next(self.options.length_ms + PEACE_MS) {
+        W::begin(&mut self);
+        while let Some(happening) = self.agenda.next(self.options.length_ms + W::PEACE_MS) {
             self.happen(happening)?;
             self.count_lapses();
         }
         self.settled()?;
+        W::settled(&self)?;
         self.report.entries = self.log.len();
-        Ok(self.report)
+        Ok((self.report, self.work))
     }
 
-    fn is_peace(&self) -> bool {
+    pub(crate) fn is_peace(&self) -> bool {
         self.agenda.now_ms() >= self.options.length_ms
     }
 
-    fn after(&mut self, low: u64, high: u64, happening: Happening) {
+    pub(crate) fn after(&mut self, low: u64, high: u64, happening: Happening<W::Happening>) {
         let delay_ms = self.random.between(low, high);
         self.agenda.enter(delay_ms, happening);
     }
 
-    fn node(&mut self, id: NodeId) -> &mut Node {
+    pub(crate) fn node(&mut self, id: NodeId) -> &mut Node {
         self.nodes.get_mut(&id).expect("only nodes of this world are named in it")
     }
 
-    fn happen(&mut self, happening: Happening) -> Result<(), String> {
+    fn happen(&mut self, happening: Happening<W::Happening>) -> Result<(), String> {
         match happening {
             Happening::Look(id, incarnation, armed) => self.look(id, incarnation, armed),
             Happening::Arrive(id, proposal) => self.arrive(id, *proposal),
@@ -123,6 +131,7 @@ impl World {
             Happening::Advance(id) => return self.advance(id),
             Happening::Elect(term) => self.elect(term),
             Happening::Restart(id) => self.restart(id),
+            Happening::Work(work) => return W::happen(self, work),
             Happening::Announce(id, incarnation) => self.announce(id, incarnation),
             Happening::Fault => self.fault(),
         }
@@ -160,7 +169,16 @@ impl World {
     /// One try, to whom this node takes for the leader.
     fn send(&mut self, id: NodeId, command: Command) {
         let proposal = self.proposal(id, command);
-        let Some(leader) = self.leader else {
+        self.send_proposal(proposal);
+    }
+
+    /// A proposal goes to the leader; it may be late, doubled or lost.
+    pub(crate) fn send_proposal(&mut self, proposal: Proposal) {
+        let (id, now_ms) = (proposal.origin.node, self.agenda.now_ms());
+        if self.node(id).cut_until_ms > now_ms {
+            return;
+        }
+        let Some(leader) = self.office.leader() else {
             if let Command::Renew { attempt, .. } = proposal.command {
                 let failed = Happening::Failed(id, proposal.origin.incarnation, attempt);
                 self.after(1, 5, failed);
@@ -216,6 +234,7 @@ impl World {
         }
         self.node(id).restart(now_ms);
         let incarnation = self.node(id).incarnation;
+        W::started(self, id);
         self.after(1, 50, Happening::Announce(id, incarnation));
         self.after(1, 20, Happening::Advance(id));
         self.wake(id, 5);
@@ -230,7 +249,7 @@ impl World {
             let left = node.paused_until_ms - now_ms;
             return self.after(left, left + 5, Happening::Arrive(at, Box::new(proposal)));
         }
-        if self.leader != Some(at) {
+        if self.office.leader() != Some(at) {
             let (origin, command) = (proposal.origin, proposal.command);
             if let Command::Renew { attempt, .. } = command {
                 self.after(1, 40, Happening::Failed(origin.node, origin.incarnation, attempt));
@@ -238,12 +257,11 @@ impl World {
             return;
         }
         self.believed_before_sync(at, &proposal);
-        if self.gathered.is_empty() {
+        if let Some(term) = self.office.gather(proposal) {
             let slow = self.random.chance(100);
             let most = if slow { 240 } else { 25 };
-            self.after(1, most, Happening::Commit(self.term));
+            self.after(1, most, Happening::Commit(term));
         }
-        self.gathered.push(proposal);
     }
 
     /// [`Mutant::AcknowledgedBeforeSync`]: what the leader wrote down is applied there already, as far as it can tell.
@@ -261,14 +279,13 @@ impl World {
     }
 
     fn commit(&mut self, term: u64) {
-        let Some(leader) = self.leader.filter(|_| term == self.term) else { return };
+        let Some(leader) = self.office.leader_of(term) else { return };
         let now_ms = self.agenda.now_ms();
-        let reached = |node: &&Node| node.up && node.paused_until_ms <= now_ms;
-        let up = self.nodes.values().filter(reached).count();
-        if up * 2 <= self.nodes.len() || self.node(leader).paused_until_ms > now_ms {
+        let up = self.nodes.values().filter(|node| node.is_heard(now_ms)).count();
+        if up * 2 <= self.nodes.len() || !self.node(leader).is_heard(now_ms) {
             return self.after(50, 50, Happening::Commit(term));
         }
-        let proposals = std::mem::take(&mut self.gathered);
+        let proposals = self.office.take();
         self.log.push(Batch { stamp: ClusterTime(1_000_000 + now_ms), proposals });
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in ids {
@@ -288,14 +305,26 @@ impl World {
             self.after(left, left + 5, Happening::Advance(id));
             return Ok(());
         }
+        if node.cut_until_ms > now_ms {
+            let left = node.cut_until_ms - now_ms;
+            self.after(left, left + 100, Happening::Advance(id));
+            return Ok(());
+        }
         let at = usize::try_from(node.state.position).unwrap_or(usize::MAX);
         let Some(entry) = self.log.get(at).cloned() else { return Ok(()) };
-        let first = self.nodes.values().all(|other| other.state.position <= at as u64);
         let applied = self.node(id).apply(now_ms, &entry);
-        if first {
-            self.tally(&applied, &entry);
+        match self.made.get(at) {
+            Some(made) if *made != applied => {
+                return Err(format!("n{id} made something else of entry {at} than the first"));
+            }
+            Some(_) => {}
+            None => {
+                self.tally(&applied, &entry);
+                self.made.push(applied.clone());
+            }
         }
         self.no_two_brains(id)?;
+        W::applied(self, id, &entry, &applied)?;
         self.wake(id, 1);
         self.after(0, 5, Happening::Advance(id));
         Ok(())
@@ -315,16 +344,14 @@ impl World {
 
     fn elect(&mut self, term: u64) {
         let now_ms = self.agenda.now_ms();
-        if self.leader.is_some() || term != self.term {
+        if !self.office.is_vacant(term) {
             return;
         }
-        let awake = |node: &&Node| node.up && node.paused_until_ms <= now_ms;
+        let awake = |node: &&Node| node.is_heard(now_ms);
         let up: Vec<NodeId> = self.nodes.values().filter(awake).map(|node| node.id).collect();
-        if up.len() * 2 <= self.nodes.len() {
+        if self.office.elect(&up, self.nodes.len(), &mut self.random).is_none() {
             return self.after(50, 200, Happening::Elect(term));
         }
-        let Some(leader) = self.random.pick(&up).copied() else { return };
-        self.leader = Some(leader);
         self.report.elections += 1;
         for id in up {
             self.node(id).leader_changed(now_ms);
@@ -334,25 +361,25 @@ impl World {
 
     /// The leader loses its office, and with it what it had not committed.
     fn depose(&mut self) {
-        if self.leader.take().is_none() {
+        if self.office.depose().is_none() {
             return;
         }
-        self.gathered.clear();
-        self.term += 1;
         let (low, high) = if self.options.faults == Faults::Elections { (20, 700) } else { (20, 1_500) };
-        self.after(low, high, Happening::Elect(self.term));
+        self.after(low, high, Happening::Elect(self.office.term()));
     }
 }
 
 /// All nodes have said that they can follow the rules of leases, and these are in force.
-fn genesis(count: u64) -> Batch {
+fn genesis(count: u64, more: Vec<Command>) -> Batch {
     let proposal = |node: u64, seq, command| {
         let origin = Origin { node: NodeId(node), incarnation: Incarnation(1), seq, low_water: 0 };
         Proposal { origin, principal: Principal::Node(NodeId(node)), idempotency: None, command }
     };
     let started = |node: u64| Command::NodeStarted { node: record(NodeId(node), Incarnation(1)) };
     let mut proposals: Vec<Proposal> = (1..=count).map(|node| proposal(node, 1, started(node))).collect();
-    proposals.push(proposal(1, 2, Command::RaiseApplyVersion { to: NEWEST_APPLY_VERSION }));
+    let raise = Command::RaiseApplyVersion { to: NEWEST_APPLY_VERSION };
+    let then = std::iter::once(raise).chain(more).zip(2..);
+    proposals.extend(then.map(|(command, seq)| proposal(1, seq, command)));
     Batch { stamp: ClusterTime(1_000_000), proposals }
 }
 

@@ -16,6 +16,7 @@ use super::history::{History, request};
 use super::trace::Trace;
 use super::{Failure, Options, Random, Report, View, Workload, checks};
 use crate::agenda::Agenda;
+use crate::office::Office;
 use node::Node;
 
 /// Peace after the working time: everything in flight must be answered within it.
@@ -56,9 +57,7 @@ pub struct World<W> {
     random: Random,
     agenda: Agenda<Happening>,
     nodes: BTreeMap<NodeId, Node>,
-    term: u64,
-    leader: Option<NodeId>,
-    gathered: Vec<Proposal>,
+    office: Office,
     history: History,
     trace: Trace,
     workload: W,
@@ -79,9 +78,7 @@ impl<W: Workload> World<W> {
             random,
             agenda: Agenda::new(),
             nodes,
-            term: 0,
-            leader: None,
-            gathered: Vec::new(),
+            office: Office::default(),
             history: History::default(),
             trace: Trace::new(options.trace),
             genesis: workload.genesis(),
@@ -272,7 +269,7 @@ impl<W: Workload> World<W> {
             let position = self.node(id).replica.state.position + 1;
             let Some(entry) = self.history.entry(position).cloned() else { return Ok(()) };
             let applied = self.node(id).replica.apply(&entry)?;
-            if self.leader == Some(id) {
+            if self.office.leader() == Some(id) {
                 self.answer_all(&entry.proposals, &applied.outcomes);
             }
             self.told(id, &applied);

@@ -3,10 +3,10 @@
 use tandem_state::lease::Belief;
 use tandem_state::{NodeEpoch, NodeId, State};
 
-use super::World;
+use super::{Work, World};
 use crate::leases::node::Node;
 
-impl World {
+impl<W: Work> World<W> {
     /// While a node may believe that its lease holds, to its very end, no replica has applied the end of it.
     pub(super) fn no_two_brains(&self, just_applied: NodeId) -> Result<(), String> {
         for node in self.nodes.values().filter(|node| node.up) {

@@ -2,10 +2,10 @@
 
 use tandem_state::NodeId;
 
-use super::{Happening, World};
+use super::{Happening, Work, World};
 use crate::leases::Faults;
 
-impl World {
+impl<W: Work> World<W> {
     pub(super) fn fault(&mut self) {
         if self.is_peace() {
             return;
@@ -16,7 +16,9 @@ impl World {
                 (1_500, 4_000)
             }
             Faults::All => {
-                self.any_fault();
+                if !W::fault(self) {
+                    self.any_fault();
+                }
                 (200, 2_500)
             }
         };
@@ -33,10 +35,7 @@ impl World {
             2..=4 => self.depose(),
             5 | 6 => {
                 let until = now_ms + self.random.between(200, 5_000);
-                self.node(id).paused_until_ms = until;
-                if self.leader == Some(id) && self.random.chance(700) {
-                    self.depose();
-                }
+                self.pause(id, until);
             }
             _ => {
                 let until = now_ms + self.random.between(500, 6_000);
@@ -45,12 +44,29 @@ impl World {
         }
     }
 
-    fn crash(&mut self, id: NodeId) {
+    pub(crate) fn crash(&mut self, id: NodeId) {
         (self.node(id).up, self.node(id).held) = (false, false);
-        if self.leader == Some(id) {
+        W::died(self, id);
+        if self.office.leader() == Some(id) {
             self.depose();
         }
         self.after(50, 6_000, Happening::Restart(id));
+    }
+
+    /// A node's process is stopped.
+    pub(crate) fn pause(&mut self, id: NodeId, until_ms: u64) {
+        self.node(id).paused_until_ms = until_ms;
+        if self.office.leader() == Some(id) && self.random.chance(700) {
+            self.depose();
+        }
+    }
+
+    /// A node is cut off from the log; its phones still reach it.
+    pub(crate) fn cut_off(&mut self, id: NodeId, until_ms: u64) {
+        self.node(id).cut_until_ms = until_ms;
+        if self.office.leader() == Some(id) {
+            self.depose();
+        }
     }
 
     fn say_goodbye(&mut self, id: NodeId) {

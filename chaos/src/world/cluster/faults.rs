@@ -16,7 +16,7 @@ impl<W: Workload> World<W> {
         match self.random.between(0, 9) {
             0..=2 => self.crash(id),
             3 => {
-                if let Some(leader) = self.leader {
+                if let Some(leader) = self.office.leader() {
                     self.crash(leader);
                 }
             }
@@ -37,7 +37,7 @@ impl<W: Workload> World<W> {
         (node.up, node.announced) = (false, false);
         node.client = Client::default();
         self.workload.died(id);
-        if self.leader == Some(id) {
+        if self.office.leader() == Some(id) {
             self.depose();
         }
         self.after(50, 2_500, Happening::Restart(id));
@@ -45,13 +45,9 @@ impl<W: Workload> World<W> {
 
     /// The leader loses its office, and with it what it had not committed.
     fn depose(&mut self) {
-        if self.leader.take().is_none() {
-            return;
-        }
-        let lost = std::mem::take(&mut self.gathered).len();
-        self.term += 1;
+        let Some(lost) = self.office.depose() else { return };
         self.trace.line(self.agenda.now_ms(), format_args!("the leader is gone, with {lost} proposals"));
-        self.after(20, 700, Happening::Elect(self.term));
+        self.after(20, 700, Happening::Elect(self.office.term()));
     }
 
     fn jump_clock(&mut self, id: NodeId) {
@@ -111,7 +107,7 @@ impl<W: Workload> World<W> {
         for node in self.nodes.values_mut() {
             (node.slow_until_ms, node.clock_offset_ms) = (0, 0);
         }
-        let term = self.term;
+        let term = self.office.term();
         self.after(100, 200, Happening::Elect(term));
     }
 }

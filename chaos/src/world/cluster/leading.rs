@@ -8,24 +8,23 @@ use crate::world::mutant::stamp;
 
 impl<W: Workload> World<W> {
     pub(super) fn arrive(&mut self, proposal: Proposal) {
-        if self.leader.is_none() {
+        if self.office.leader().is_none() {
             return;
         }
-        if self.gathered.is_empty() {
-            self.after(1, 25, Happening::Commit(self.term));
+        if let Some(term) = self.office.gather(proposal) {
+            self.after(1, 25, Happening::Commit(term));
         }
-        self.gathered.push(proposal);
     }
 
     pub(super) fn commit(&mut self, term: u64) {
-        let Some(leader) = self.leader.filter(|_| term == self.term) else { return };
+        let Some(leader) = self.office.leader_of(term) else { return };
         let up = self.nodes.values().filter(|node| node.up).count();
         if up * 2 <= self.nodes.len() {
             self.after(50, 50, Happening::Commit(term));
             return;
         }
         let stamp = stamp(self.agenda.now_ms(), self.node(leader).clock_offset_ms);
-        let proposals = std::mem::take(&mut self.gathered);
+        let proposals = self.office.take();
         let position = self.history.log.len() + 1;
         let count = proposals.len();
         self.trace.line(
@@ -43,7 +42,7 @@ impl<W: Workload> World<W> {
     }
 
     pub(super) fn tick(&mut self) {
-        if let Some(leader) = self.leader
+        if let Some(leader) = self.office.leader()
             && self.node(leader).announced
             && !self.is_peace()
         {
@@ -53,16 +52,14 @@ impl<W: Workload> World<W> {
     }
 
     pub(super) fn elect(&mut self, term: u64) {
-        if self.leader.is_some() || term != self.term {
+        if !self.office.is_vacant(term) {
             return;
         }
         let up: Vec<NodeId> = self.nodes.values().filter(|node| node.up).map(|node| node.id).collect();
-        if up.len() * 2 <= self.nodes.len() {
+        let Some(leader) = self.office.elect(&up, self.nodes.len(), &mut self.random) else {
             self.after(100, 300, Happening::Elect(term));
             return;
-        }
-        let Some(leader) = self.random.pick(&up).copied() else { return };
-        self.leader = Some(leader);
+        };
         self.elections += 1;
         let offset = self.node(leader).clock_offset_ms;
         self.trace.line(
