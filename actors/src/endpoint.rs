@@ -219,6 +219,7 @@ impl Serving {
         let Some(epoch) = self.shared.lease.epoch().filter(|_| self.shared.lease.holds()) else { return };
         if self.epoch.replace(epoch).is_some_and(|former| former != epoch) {
             self.table.abandon(|branch| call::branch_leg(branch).is_some());
+            self.table.abandon_invites(|tag| call::leg_of_tag(tag).is_some());
             for (key, _) in std::mem::take(&mut self.invites) {
                 self.table.forget(&key);
             }
@@ -309,6 +310,8 @@ impl Serving {
     fn abandon(&mut self, abandoned: &Abandoned) {
         let Abandoned { calls, legs, requests } = abandoned;
         self.table.abandon(|branch| call::branch_leg(branch).is_some_and(|leg| legs.contains(&leg)));
+        // A refusal to a phone's INVITE is repeated until its ACK comes.
+        self.table.abandon_invites(|tag| call::leg_of_tag(tag).is_some_and(|leg| legs.contains(&leg)));
         let invites = self.invites.extract_if(|_, call| calls.contains(call)).map(|(invite, _)| invite);
         for key in invites.chain(requests.iter().cloned()) {
             self.table.forget(&key);
@@ -463,12 +466,24 @@ impl Serving {
     fn in_dialog(&mut self, key: ServerKey, message: Message, flow: Flow) {
         let target = named_leg(&message).and_then(|leg| Some((leg, self.shared.leg(leg)?)));
         let Some((leg, slot)) = target else {
-            return self.answer(&key, &message, 481, |r| r);
+            return match self.is_on_its_way(&message) {
+                // As on a lossy link: the phone says it again.
+                true if flow.transport == Transport::Udp => self.table.forget(&key),
+                true => self.defer(&key, &message, 1),
+                false => self.answer(&key, &message, 481, |r| r),
+            };
         };
         let refused = message.clone();
         if slot.send(call::Input::Request { leg, key: key.clone(), message, flow }).is_err() {
             self.answer(&key, &refused, 503, |r| r.header(Header::RetryAfter, "1"));
         }
+    }
+
+    /// The log has given a call to this node, where nobody goes on with it yet: 481 would end it for a phone.
+    fn is_on_its_way(&self, message: &Message) -> bool {
+        let view = self.shared.cluster.view();
+        let record = named_leg(message).and_then(|leg| view.legs.get(&leg));
+        record.and_then(|leg| view.calls.get(&leg.call)).is_some_and(|call| call.owner == self.shared.node)
     }
 
     /// Answers outside of any call.

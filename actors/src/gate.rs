@@ -26,7 +26,7 @@ impl Gate for LeaseGate {
 }
 
 /// Provisional responses, 503, and the 200 to a BYE.
-fn may_be_said_without(message: &[u8]) -> bool {
+pub(crate) fn may_be_said_without(message: &[u8]) -> bool {
     let Some(status) = message.strip_prefix(b"SIP/2.0 ").and_then(|rest| rest.first_chunk::<3>()) else {
         return false;
     };

@@ -21,6 +21,7 @@ use tandem_transport::rtp::{Engine, SessionId};
 use tandem_transport::sip::{SendError, SipTransport, Transport};
 
 use crate::endpoint::{Abandoned, Order};
+use crate::gate::may_be_said_without;
 use crate::held::Held;
 use crate::ids::Ids;
 use crate::places::Places;
@@ -423,6 +424,11 @@ impl Shared {
     pub(crate) fn send(&self, flow: &Flow, bytes: Bytes) -> Result<(), SendFailed> {
         if flow.node == self.node {
             return self.send_here(flow, bytes);
+        }
+        if !self.lease.holds() && !may_be_said_without(&bytes) {
+            // That node would ask for its own lease alone.
+            metrics::counter!("tandem_sip_fenced_total").increment(1);
+            return Ok(());
         }
         let tell = Tell::Send { flow: flow.clone(), bytes: bytes.to_vec() };
         self.cluster.tell_peer(flow.node, encode(&tell)).map_err(|error| {

@@ -160,6 +160,19 @@ impl<P: Peer> Slots<P> {
         });
         ours.map(|(at, _)| at).collect()
     }
+
+    /// The peers' INVITEs that were answered under a To-tag that is one of these, in slot order.
+    pub(super) fn invites_of(&self, is_one: impl Fn(&str) -> bool) -> Vec<usize> {
+        let taken = self.slots.iter().enumerate();
+        let theirs = taken.filter(|(_, slot)| {
+            let answer = slot.as_ref().and_then(|slot| match &slot.machine {
+                Machine::ServerInvite(invite) => invite.last_response(),
+                Machine::ServerNonInvite(_) | Machine::ClientInvite(_) | Machine::ClientNonInvite(_) => None,
+            });
+            answer.and_then(|answer| answer.to().tag()).is_some_and(&is_one)
+        });
+        theirs.map(|(at, _)| at).collect()
+    }
 }
 
 impl<P> Slot<P> {

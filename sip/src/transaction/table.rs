@@ -231,6 +231,14 @@ impl<P: Peer> Table<P> {
         }
     }
 
+    /// Ends the peers' INVITEs that were answered under a To-tag that `is_gone`, without a word to anybody: a refusal that is not
+    /// acknowledged yet is not said again.
+    pub fn abandon_invites(&mut self, is_gone: impl Fn(&str) -> bool) {
+        for at in self.slots.invites_of(is_gone) {
+            self.slots.remove(at);
+        }
+    }
+
     /// Ends a transaction of a peer's, without a word to anybody. A copy of its request is a new request.
     pub fn forget(&mut self, key: &ServerKey) {
         if let Some(at) = self.slots.find(&key.0) {

@@ -223,6 +223,28 @@ fn an_abandoned_branch_says_nothing_more_and_the_others_go_on() {
 }
 
 #[test]
+fn a_refusal_under_an_abandoned_tag_is_not_repeated_and_the_others_are() {
+    let mut table = table();
+    let [gone, stays] = ["z9hG4bK1", "z9hG4bK2"].map(|branch| {
+        let invite = request("INVITE", branch);
+        received(&mut table, &invite);
+        invite
+    });
+    table.respond(0, &ServerKey::of(&gone), response(&gone, 491)).unwrap();
+    outputs(&mut table);
+    let tag = response(&gone, 491).to().tag().unwrap_or_default().to_owned();
+    table.abandon_invites(|other| other == "another");
+    assert_eq!(table.len(), 2);
+    table.abandon_invites(|other| other == tag);
+    table.handle_timeout(500);
+    let said = outputs(&mut table);
+    assert!(said.iter().all(|output| !format!("{output:?}").contains("z9hG4bK1")), "{said:?}");
+    assert_eq!(table.len(), 1);
+    table.respond(600, &ServerKey::of(&stays), response(&stays, 491)).unwrap();
+    assert_eq!(outputs(&mut table), [send(ANN, &response(&stays, 491))]);
+}
+
+#[test]
 fn a_forgotten_invite_that_rang_says_nothing_more_and_its_copy_is_a_new_one() {
     let mut table = table();
     let invite = request("INVITE", "z9hG4bK1");
