@@ -9,7 +9,7 @@ use tandem_switching::registration::BindingId;
 use tandem_switching::{Call, Now, Registration, call, qualify, registration, routing};
 use tandem_transport::rtp::{Session, SessionCounters};
 
-use crate::endpoint::Order;
+use crate::endpoint::{Abandoned, Order};
 use crate::machine_actor::Ports;
 use crate::shared::Shared;
 use crate::slot::Slot;
@@ -52,6 +52,10 @@ impl Ports<Call> for CallPorts {
             }
             call::Output::CloseMedia => self.close_media(slot),
             call::Output::LeaveMedia => self.lingers.store(true, Ordering::Relaxed),
+            call::Output::Abandon => {
+                let (calls, legs) = ([self.call].into(), slot.with(|call| call.leg_ids().collect()));
+                self.shared.order(Order::Abandon(Abandoned { calls, legs, requests: Vec::new() }));
+            }
             call::Output::PassOnHangUp => self.hang_up_elsewhere(),
             call::Output::PassOn { requests } => self.shared.order(Order::PassOn { requests }),
             call::Output::Adopt { invite, flow } => {

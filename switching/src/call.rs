@@ -179,6 +179,8 @@ pub enum Output {
         /// Each with its server transaction here, which ends.
         requests: Vec<(ServerKey, Message, Flow)>,
     },
+    /// By the log's word the call is another's: nothing more is asked or answered in its dialogs.
+    Abandon,
     /// An order to end the call waited: it is the new owner's to carry out.
     PassOnHangUp,
     /// Take over the server transaction that this INVITE opened at another node; [`Output::Respond`] answers it.
@@ -343,7 +345,7 @@ impl Call {
     fn proposed(&mut self, now: Now, what: Proposal, outcome: Option<Result<Reply, Refusal>>) {
         if matches!(outcome, Some(Err(Refusal::StaleCallEpoch { .. }))) {
             // It is another node's: this one has only not heard of it yet.
-            return self.lost();
+            return self.lost_by_outcome();
         }
         match what {
             Proposal::Create => self.created(now, outcome),

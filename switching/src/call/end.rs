@@ -157,6 +157,16 @@ impl Call {
         self.forget_all();
     }
 
+    /// As [`Call::lost`], heard from the log's answer to a proposal before anybody else here knows: what was asked and answered
+    /// for this call would go on being repeated.
+    pub(super) fn lost_by_outcome(&mut self) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        self.lost();
+        self.outputs.push_front(Output::Abandon);
+    }
+
     /// The media session's figures are the last thing that the CDR waits for.
     pub(super) fn figures(&mut self, _now: Now, quality: Quality) {
         let Phase::Ending { figures: figures @ false, retry_ms } = &mut self.phase else { return };

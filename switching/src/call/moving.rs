@@ -79,7 +79,7 @@ impl Call {
     /// What the log said to the move.
     pub(super) fn move_decided(&mut self, now: Now, outcome: Option<Result<Reply, Refusal>>) {
         match outcome {
-            Some(Ok(_)) => self.lost(),
+            Some(Ok(_)) => self.lost_by_outcome(),
             // It stays here.
             Some(Err(_)) => self.thaw(now),
             None => {

@@ -367,7 +367,7 @@ impl Bench {
                 }
                 Output::CloseMedia => self.closing = true,
                 Output::Adopt { invite, .. } => drop(self.keys.insert(ServerKey::of(invite), "101".into())),
-                Output::LeaveMedia | Output::PassOn { .. } | Output::PassOnHangUp => {}
+                Output::LeaveMedia | Output::Abandon | Output::PassOn { .. } | Output::PassOnHangUp => {}
                 Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
             }
             self.outputs.push(output);
@@ -406,6 +406,7 @@ impl Bench {
             Output::CloseMedia => vec!["close media".into()],
             Output::Adopt { .. } => vec!["adopt the INVITE".into()],
             Output::LeaveMedia => vec!["leave media".into()],
+            Output::Abandon => vec!["abandon".into()],
             Output::PassOnHangUp => vec!["pass on the hang-up".into()],
             Output::PassOn { requests } => requests
                 .iter()

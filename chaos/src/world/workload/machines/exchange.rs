@@ -202,7 +202,11 @@ impl Exchange {
                     }
                 }
                 // No call comes from another node here.
-                Output::Adopt { .. } | Output::LeaveMedia | Output::PassOn { .. } | Output::PassOnHangUp => {}
+                Output::Adopt { .. }
+                | Output::Abandon
+                | Output::LeaveMedia
+                | Output::PassOn { .. }
+                | Output::PassOnHangUp => {}
                 Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
             }
         }
