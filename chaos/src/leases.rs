@@ -10,7 +10,6 @@ mod node;
 mod world;
 
 pub use mutant::Mutant;
-pub(crate) use node::Node;
 use world::Idle;
 pub(crate) use world::{Happening, Work, World};
 

@@ -3,6 +3,8 @@
 //!
 //! [`leases`] does the same for the machines of leases, on clocks of different speed.
 //!
+//! [`moves`] gives those nodes calls: the real machine of a call and the real transactions, with phones that listen.
+//!
 //! [`oracle`] judges histories: is there one order of the operations that explains every answer?
 //!
 //! A failing seed is repeated exactly by `make sim SEED=n`, with a trace to read.
@@ -11,6 +13,7 @@
 
 pub mod agenda;
 pub mod leases;
+pub mod moves;
 pub mod office;
 pub mod oracle;
 pub mod world;

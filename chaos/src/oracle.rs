@@ -7,11 +7,13 @@
 
 mod binding;
 mod number;
+mod ownership;
 
 use std::collections::BTreeSet;
 
 pub use binding::{Binding, BindingOp, BindingSaid};
 pub use number::{Number, NumberOp, NumberSaid, Owner};
+pub use ownership::{Ownership, OwnershipOp, OwnershipSaid};
 
 /// What the operations are on.
 pub trait Model {

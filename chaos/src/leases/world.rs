@@ -161,13 +161,13 @@ impl<W: Work> World<W> {
         let (commands, wait_ms) = node.due(now_ms);
         let span = wait_ms.map_or(100, |wait_ms| node.real_span(wait_ms).min(100));
         for command in commands {
-            self.send(id, command);
+            self.send_own(id, command);
         }
         self.after(span, span + 5, Happening::Look(id, incarnation, armed));
     }
 
     /// One try, to whom this node takes for the leader.
-    fn send(&mut self, id: NodeId, command: Command) {
+    fn send_own(&mut self, id: NodeId, command: Command) {
         let proposal = self.proposal(id, command);
         self.send_proposal(proposal);
     }
@@ -219,7 +219,7 @@ impl<W: Work> World<W> {
         if !node.is_alive(incarnation) || known >= Some(incarnation) {
             return;
         }
-        self.send(id, Command::NodeStarted { node: record(id, incarnation) });
+        self.send_own(id, Command::NodeStarted { node: record(id, incarnation) });
         self.after(100, 300, Happening::Announce(id, incarnation));
     }
 
@@ -312,7 +312,9 @@ impl<W: Work> World<W> {
         }
         let at = usize::try_from(node.state.position).unwrap_or(usize::MAX);
         let Some(entry) = self.log.get(at).cloned() else { return Ok(()) };
-        let applied = self.node(id).apply(now_ms, &entry);
+        let node = self.nodes.get(&id).expect("it applies");
+        let read = self.work.read(&node.state, &entry);
+        let applied = self.node(id).apply(now_ms, &read);
         match self.made.get(at) {
             Some(made) if *made != applied => {
                 return Err(format!("n{id} made something else of entry {at} than the first"));

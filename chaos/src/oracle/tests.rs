@@ -1,5 +1,7 @@
 //! The checker itself, on histories that are known to be right or wrong.
 
+use tandem_state::{CallEpoch, NodeId};
+
 use super::*;
 
 type Numbers = Vec<Operation<NumberOp, NumberSaid>>;
@@ -123,4 +125,54 @@ fn a_binding_that_was_acknowledged_is_there_until_it_is_taken_away() {
     assert_eq!(check::<Binding>(&right), Verdict::Linearizable);
     let lost = [right[1].clone(), done(4, 5, BindingOp::Read, BindingSaid::There(false))];
     assert_eq!(check::<Binding>(&lost), Verdict::Not);
+}
+
+type Owned = Operation<OwnershipOp, OwnershipSaid>;
+
+fn took(called: u64, answered: Option<u64>, node: u64, epoch: u64) -> Owned {
+    let op = OwnershipOp::Take(NodeId(node), CallEpoch(epoch));
+    Operation { called, answered: answered.map(|at| (at, OwnershipSaid::Done)), op }
+}
+
+fn acted(called: u64, answered: u64, node: u64, epoch: u64) -> Owned {
+    let op = OwnershipOp::Act(NodeId(node), CallEpoch(epoch));
+    Operation { called, answered: Some((answered, OwnershipSaid::Done)), op }
+}
+
+#[test]
+fn a_node_speaks_for_a_call_from_when_it_has_it_until_another_has() {
+    let right = [
+        took(0, Some(4), 1, 1),
+        acted(1, 2, 1, 1),
+        took(5, Some(9), 2, 2),
+        acted(6, 8, 1, 1),
+        acted(7, 9, 2, 2),
+    ];
+    assert_eq!(check::<Ownership>(&right), Verdict::Linearizable);
+    let after_another = [right[0].clone(), right[2].clone(), acted(6, 7, 2, 2), acted(8, 10, 1, 1)];
+    assert_eq!(check::<Ownership>(&after_another), Verdict::Not);
+    let after_it_was_acknowledged = [right[0].clone(), right[2].clone(), acted(10, 11, 1, 1)];
+    assert_eq!(check::<Ownership>(&after_it_was_acknowledged), Verdict::Not);
+    let before_it_had_it = [right[0].clone(), right[2].clone(), acted(3, 4, 2, 2)];
+    assert_eq!(check::<Ownership>(&before_it_had_it), Verdict::Not);
+}
+
+#[test]
+fn two_nodes_never_speak_under_one_epoch_nor_does_an_epoch_come_twice() {
+    let two = [took(0, Some(1), 1, 1), acted(2, 3, 1, 1), acted(2, 3, 2, 1)];
+    assert_eq!(check::<Ownership>(&two), Verdict::Not);
+    let twice = [took(0, Some(1), 1, 1), took(2, Some(3), 2, 2), took(4, Some(5), 3, 2)];
+    assert_eq!(check::<Ownership>(&twice), Verdict::Not);
+    let back = [took(0, Some(1), 1, 1), took(2, Some(3), 2, 2), took(4, Some(5), 1, 3), acted(6, 7, 1, 1)];
+    assert_eq!(check::<Ownership>(&back), Verdict::Not, "it has the call again, under another epoch");
+}
+
+#[test]
+fn a_move_whose_outcome_nobody_heard_counts_once_the_new_owner_speaks() {
+    let history = |acts: [Owned; 2]| {
+        [took(0, Some(1), 1, 1), took(2, None, 2, 2)].into_iter().chain(acts).collect::<Vec<_>>()
+    };
+    assert_eq!(check::<Ownership>(&history([acted(3, 4, 1, 1), acted(5, 6, 1, 1)])), Verdict::Linearizable);
+    assert_eq!(check::<Ownership>(&history([acted(3, 4, 1, 1), acted(5, 6, 2, 2)])), Verdict::Linearizable);
+    assert_eq!(check::<Ownership>(&history([acted(3, 4, 2, 2), acted(5, 6, 1, 1)])), Verdict::Not);
 }

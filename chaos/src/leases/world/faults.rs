@@ -74,7 +74,7 @@ impl<W: Work> World<W> {
             return;
         }
         if let Some(goodbye) = self.node(id).leave() {
-            self.send(id, goodbye);
+            self.send_own(id, goodbye);
         }
         self.crash(id);
     }

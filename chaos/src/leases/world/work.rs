@@ -1,6 +1,6 @@
 //! What nodes do besides keeping their leases: the world calls it where something of it may change.
 
-use tandem_state::{Applied, Batch, Command, NodeId};
+use tandem_state::{Applied, Batch, Command, NodeId, State};
 
 use super::World;
 
@@ -17,6 +17,10 @@ pub(crate) trait Work: Sized {
     fn begin(world: &mut World<Self>);
     /// Something happens.
     fn happen(world: &mut World<Self>, happening: Self::Happening) -> Result<(), String>;
+    /// An entry as a replica reads it.
+    fn read(&self, _: &State, entry: &Batch) -> Batch {
+        entry.clone()
+    }
     /// A replica applied an entry.
     fn applied(world: &mut World<Self>, id: NodeId, entry: &Batch, applied: &Applied) -> Result<(), String>;
     /// A node's new process knows its replica and nothing else.
