@@ -52,6 +52,8 @@ impl Ports<Call> for CallPorts {
             }
             call::Output::CloseMedia => self.close_media(slot),
             call::Output::LeaveMedia => self.lingers.store(true, Ordering::Relaxed),
+            // Else this node has it again, and what is asked and answered is the present machine's.
+            call::Output::Abandon if !self.shared.is_present(slot, self.call) => {}
             call::Output::Abandon => {
                 let (calls, legs) = ([self.call].into(), slot.with(|call| call.leg_ids().collect()));
                 self.shared.order(Order::Abandon(Abandoned { calls, legs, requests: Vec::new() }));
@@ -63,7 +65,7 @@ impl Ports<Call> for CallPorts {
             }
             // All legs of a call are in the registry from its start to its end.
             call::Output::Listen(_) => {}
-            call::Output::Forget(leg) => self.shared.forget_leg(leg),
+            call::Output::Forget(leg) => self.shared.forget_leg(slot, leg),
         }
     }
 }

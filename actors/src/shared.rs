@@ -1,7 +1,7 @@
 //! What all actors of a node share: handles to the cluster, the sockets and the media workers, and the registries that
 //! find the machine of a leg, call or binding.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, hash_map};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -219,24 +219,36 @@ impl Shared {
         read(&self.legs).get(&leg).cloned()
     }
 
-    pub(crate) fn forget_leg(&self, leg: LegId) {
-        write(&self.legs).remove(&leg);
+    /// A machine is done with a leg.
+    pub(crate) fn forget_leg(&self, slot: &Arc<Slot<Call>>, leg: LegId) {
+        if let hash_map::Entry::Occupied(entry) = write(&self.legs).entry(leg)
+            && Arc::ptr_eq(entry.get(), slot)
+        {
+            entry.remove();
+        }
+    }
+
+    /// Whether this is the machine of its call, and not one of an earlier ownership that is just ending.
+    pub(crate) fn is_present(&self, slot: &Arc<Slot<Call>>, call: CallId) -> bool {
+        read(&self.calls).get(&call).is_some_and(|entry| Arc::ptr_eq(&entry.slot, slot))
     }
 
     /// The call's machine is finished: nothing of it stays.
-    pub(crate) fn call_ended(&self, slot: &Slot<Call>) {
+    pub(crate) fn call_ended(&self, slot: &Arc<Slot<Call>>) {
         let call = slot.machine();
         tracing::info!(call = %call.id(), tenant = %call.tenant(), "call over");
-        let ports = write(&self.calls).remove(&call.id()).map(|entry| entry.ports);
+        self.let_go(slot, &call);
+    }
+
+    /// Takes a machine and its media from the registry; one that has taken its place stays.
+    pub(crate) fn let_go(&self, slot: &Arc<Slot<Call>>, call: &Call) {
+        call.leg_ids().for_each(|leg| self.forget_leg(slot, leg));
+        let ports = match write(&self.calls).entry(call.id()) {
+            hash_map::Entry::Occupied(entry) if Arc::ptr_eq(&entry.get().slot, slot) => entry.remove().ports,
+            hash_map::Entry::Occupied(_) | hash_map::Entry::Vacant(_) => return,
+        };
         self.end_adrift(call.id());
-        let mut registry = write(&self.legs);
-        for leg in call.leg_ids() {
-            registry.remove(&leg);
-        }
-        drop(registry);
-        if let Some(ports) = ports {
-            ports.close();
-        }
+        ports.close();
     }
 
     /// Ends a call whose machine panics again and again: what it still says is sent, then its CDR is made without it.

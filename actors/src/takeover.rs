@@ -28,7 +28,15 @@ use crate::shared::Shared;
 pub(crate) fn take_over(shared: &Arc<Shared>, id: CallId, is_proven: bool) {
     let view = shared.cluster.view();
     let owned = view.calls.get(&id).filter(|call| call.owner == shared.node);
-    let Some(call) = owned.filter(|_| shared.call(id).is_none()) else { return };
+    let Some(call) = owned else { return };
+    if let Some(slot) = shared.call(id) {
+        let machine = slot.machine();
+        if machine.epoch() == call.epoch {
+            return;
+        }
+        // The call was this node's, then another's, and is this node's again, before the former machine has ended.
+        shared.let_go(&slot, &machine);
+    }
     let epoch = shared.cluster.node_epoch();
     let taken = match call.phase {
         CallPhase::Answered | CallPhase::Held => go_on(shared, &view, call, epoch, is_proven),

@@ -293,6 +293,11 @@ impl Call {
         self.id
     }
 
+    /// The ownership under which this machine speaks for the call.
+    pub fn epoch(&self) -> CallEpoch {
+        self.epoch
+    }
+
     /// Whose call this is.
     pub fn tenant(&self) -> TenantId {
         self.tenant

@@ -245,8 +245,13 @@ impl Call {
         open.then_some((exchange.from, exchange.key, exchange.request))
     }
 
+    /// The exchange that waits for this leg's answer.
+    pub(super) fn asked_exchange(&self, id: LegId) -> Option<Exchange> {
+        self.exchange.clone().filter(|exchange| exchange.to == id && exchange.stage == ExchangeStage::Asked)
+    }
+
     /// The other side said no.
-    fn exchange_refused(&mut self, now: Now, exchange: Exchange, status: u16) {
+    pub(super) fn exchange_refused(&mut self, now: Now, exchange: Exchange, status: u16) {
         self.exchange = None;
         if let Some(leg) = self.leg(exchange.to) {
             leg.media.local = exchange.before;

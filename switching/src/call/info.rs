@@ -50,7 +50,12 @@ impl Call {
         self.info_answered(now, id, cseq, 408);
     }
 
-    fn info_answered(&mut self, now: Now, id: LegId, cseq: u32, status: u16) {
+    /// The numbers of those that wait for this leg's answer.
+    pub(super) fn asked_infos(&self, id: LegId) -> Vec<u32> {
+        self.infos.iter().filter(|passed| passed.to == id).map(|passed| passed.cseq).collect()
+    }
+
+    pub(super) fn info_answered(&mut self, now: Now, id: LegId, cseq: u32, status: u16) {
         let Some(at) = self.infos.iter().position(|passed| passed.to == id && passed.cseq == cseq) else {
             return;
         };

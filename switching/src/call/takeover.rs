@@ -89,6 +89,8 @@ const AGAIN_MS: u64 = 1_000;
 const AGAIN_MAX_MS: u64 = 30_000;
 /// A re-INVITE of ours waits so long for what the phone has open itself.
 const BUSY_MS: u64 = 250;
+/// What a transport that fails stands for (RFC 3261 section 8.1.3.1).
+const UNAVAILABLE: u16 = 503;
 /// And so long after a 200 that the phone may not have had.
 const ANSWERED_MS: u64 = 200;
 
@@ -298,7 +300,18 @@ impl Call {
         leg.ways = ways.into();
         leg.take_way();
         leg.refresh = Refresh::Due { at_ms: now.steady_ms, tries: 0 };
+        self.give_up_asking(now, id);
         self.refresh_due(now);
+    }
+
+    /// What was asked by a flow that is lost has no answer. That says nothing of the phone, and must not end its dialog.
+    fn give_up_asking(&mut self, now: Now, id: LegId) {
+        if let Some(exchange) = self.asked_exchange(id) {
+            self.exchange_refused(now, exchange, UNAVAILABLE);
+        }
+        for cseq in self.asked_infos(id) {
+            self.info_answered(now, id, cseq, UNAVAILABLE);
+        }
     }
 
     /// The legs that talk by a flow of this node.

@@ -83,6 +83,7 @@ named! {
     takeover_cseq_monotonic,
     takeover_early_call,
     takeover_flow_node_dies,
+    takeover_flow_node_dies_while_asked,
     takeover_held_call,
     takeover_keeps_transport,
     takeover_never_worsens,
