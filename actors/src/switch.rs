@@ -13,10 +13,10 @@ use tandem_sip::digest::NonceKey;
 use tandem_state::{Binding, CallId, Cause};
 use tandem_switching::{call, registrar};
 use tandem_transport::rtp::{Engine, RtpConfig};
-use tandem_transport::sip::{SipConfig, SipTransport};
+use tandem_transport::sip::{Gate, SipConfig, SipTransport};
 
 use crate::drain;
-use crate::gate::LeaseGate;
+use crate::gate::Authority;
 use crate::held::{self, Held};
 use crate::ids::Ids;
 use crate::node::{FromMedia, Node};
@@ -102,8 +102,9 @@ pub async fn start(cluster: Cluster, config: Config) -> Result<Switch, StartErro
     };
     let (media, mut media_events) = Engine::start(rtp)?;
     let sip = SipConfig { udp: config.udp, tcp: config.tcp, limits: Default::default() };
-    let (transport, sockets) =
-        SipTransport::bind_gated(sip, Arc::new(LeaseGate(cluster.lease()))).map_err(StartError::Sip)?;
+    let authority = Arc::new(Authority::new(&cluster));
+    let gate: Arc<dyn Gate> = Arc::<Authority>::clone(&authority);
+    let (transport, sockets) = SipTransport::bind_gated(sip, gate).map_err(StartError::Sip)?;
     let shared = Arc::new(Shared::new(Parts {
         ids: Ids::new(cluster.node_id()),
         cluster,
@@ -115,6 +116,7 @@ pub async fn start(cluster: Cluster, config: Config) -> Result<Switch, StartErro
         calls_max: config.calls_max,
         fixtures: config.fixtures,
     }));
+    authority.serve(Arc::downgrade(&shared));
     let (root, _) = Actor::spawn(None, Node, Arc::clone(&shared)).await?;
     shared.cluster.serve_peers(Arc::new(Peers(Arc::clone(&shared))));
     tokio::spawn(pump(Arc::clone(&shared), sockets));
