@@ -77,6 +77,7 @@ impl Cluster {
     /// Waits until all three vote, have the same log, and follow the same leader.
     fn settle(&mut self) -> Result<usize, Failed> {
         let deadline = Instant::now() + Duration::from_secs(60);
+        let mut said = Vec::new();
         while Instant::now() < deadline {
             let words =
                 self.nodes.iter_mut().map(|node| node.ask("status")).collect::<Result<Vec<_>, _>>()?;
@@ -84,12 +85,14 @@ impl Cluster {
             let same = words.iter().filter_map(|word| word.split_once(' ')).map(|(_, rest)| rest);
             let mut same = same.collect::<Vec<_>>();
             same.dedup();
-            if let (Some(leader), 1) = (leader, same.len()) {
+            let settled = (leader, same.len());
+            if let (Some(leader), 1) = settled {
                 return Ok(leader);
             }
+            said = words;
             std::thread::sleep(Duration::from_millis(50));
         }
-        Err("the cluster did not settle in a minute".into())
+        Err(format!("the cluster did not settle in a minute: {said:?}").into())
     }
 
     fn kill_leader(&mut self) -> Result<Duration, Failed> {
