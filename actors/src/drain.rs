@@ -7,6 +7,7 @@ use std::time::Duration;
 use tandem_state::Command;
 use tandem_switching::call::Input;
 
+use crate::ports::LINGER;
 use crate::shared::Shared;
 
 /// Between two calls, so that neither the log nor their phones are flooded.
@@ -47,10 +48,15 @@ pub(crate) async fn hand_over(shared: &Shared) -> bool {
 /// this time. False when nobody takes any.
 pub(crate) async fn leave(shared: &Arc<Shared>, wait: Duration) -> bool {
     let drain = Command::Drain { node: shared.node, on: true };
+    let had_calls = shared.calls_count() > 0;
     let emptied = async {
         let _ = tokio::time::timeout(wait / 4, shared.propose(drain)).await;
         while shared.calls_count() > 0 && hand_over(shared).await {
             tokio::time::sleep(BETWEEN).await;
+        }
+        if had_calls {
+            // The last ones' phones still send here, until they have heard of the new owner.
+            tokio::time::sleep(LINGER).await;
         }
     };
     let _ = tokio::time::timeout(wait, emptied).await;

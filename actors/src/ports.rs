@@ -119,7 +119,7 @@ impl CallPorts {
 }
 
 /// How long the media of a call that was handed over carries on: its phones have heard of the new owner by then.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+pub(crate) const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long the end of a call waits for its media figures.
 const COUNTERS_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 

@@ -37,6 +37,8 @@ struct Node {
 
 /// Until a cluster stands that was made from nothing.
 const STANDS: Duration = Duration::from_secs(90);
+/// Until a node has applied what was acknowledged at another.
+const CAUGHT_UP: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 /// The first and the last port of each node's media.
 const RTP_PORTS: (u16, u16) = (20_000, 29_999);
@@ -72,6 +74,11 @@ impl World {
         fs::write(world.dir.join("apply.yaml"), content::file(calls))?;
         let file = world.dir.join("apply.yaml").to_string_lossy().into_owned();
         world.cli(0, &["apply", "-f", &file])?;
+        // A node that lags says 403 to a phone that it doesn't know yet.
+        for index in 0..3 {
+            let caught_up = world.api(index).get("/v1/tenants?consistent=true", CAUGHT_UP)?;
+            anyhow::ensure!(caught_up.0 == 200, "{} has not all tenants: {caught_up:?}", world.name(index));
+        }
         Ok(world)
     }
 
