@@ -44,13 +44,19 @@ pub(crate) async fn hand_over(shared: &Shared) -> bool {
     true
 }
 
-/// Before the end of the process: the others hear that this node takes no calls, then its calls go, as far as they can in
-/// this time. False when nobody takes any.
-pub(crate) async fn leave(shared: &Arc<Shared>, wait: Duration) -> bool {
+/// A node that stops hands calls over for so long: four hundred, and a moment for the last ones' phones. What is left goes with
+/// its goodbye.
+const LEAVE: Duration = Duration::from_secs(7);
+/// How long the others may take to hear that it takes no calls.
+const TOLD: Duration = Duration::from_millis(500);
+
+/// Before the end of the process: the others hear that this node takes no calls, then its calls go. False when nobody takes
+/// any.
+pub(crate) async fn leave(shared: &Arc<Shared>) -> bool {
     let drain = Command::Drain { node: shared.node, on: true };
     let had_calls = shared.calls_count() > 0;
     let emptied = async {
-        let _ = tokio::time::timeout(wait / 4, shared.propose(drain)).await;
+        let _ = tokio::time::timeout(TOLD, shared.propose(drain)).await;
         while shared.calls_count() > 0 && hand_over(shared).await {
             tokio::time::sleep(BETWEEN).await;
         }
@@ -59,6 +65,6 @@ pub(crate) async fn leave(shared: &Arc<Shared>, wait: Duration) -> bool {
             tokio::time::sleep(LINGER).await;
         }
     };
-    let _ = tokio::time::timeout(wait, emptied).await;
+    let _ = tokio::time::timeout(LEAVE, emptied).await;
     shared.cluster.view().successor(shared.node).is_some()
 }

@@ -212,13 +212,13 @@ impl Switch {
         self.shared.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Hands the calls over to other nodes, where there are such: what can't be moved in half of `wait` goes there with this
+    /// Hands the calls over to other nodes, where there are such: what can't be moved in a few seconds goes there with this
     /// node's goodbye. Else ends all calls and waits until their CDRs are in the log, at most `wait`. Then stops the tree and
     /// the sockets.
     pub async fn shutdown(&self, wait: Duration) {
         self.refuse_new_work();
+        let go_on_elsewhere = self.calls() > 0 && drain::leave(&self.shared).await;
         let until = Instant::now() + wait;
-        let go_on_elsewhere = self.calls() > 0 && drain::leave(&self.shared, wait / 2).await;
         for id in self.shared.call_ids().into_iter().filter(|_| !go_on_elsewhere) {
             if let Some(slot) = self.shared.call(id) {
                 let _ = slot.send(call::Input::HangUp(Cause::NodeShutdown));

@@ -15,7 +15,7 @@ use crate::failure::refused;
 use crate::output::progress;
 
 /// Nodes get this long to end calls and close files; then they are killed.
-const ORDERLY: Duration = Duration::from_secs(8);
+const ORDERLY: Duration = Duration::from_secs(12);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
