@@ -24,6 +24,7 @@ use tandem_switching::admission::{CallRates, Nonces, USED_NONCES_MAX};
 use tandem_switching::{call, qualify, registration};
 use tokio::task::JoinHandle;
 
+use crate::answers::{build, build_tagged};
 use crate::ids::owner_of;
 use crate::malformed::{self, Answers};
 use crate::shared::Shared;
@@ -556,29 +557,6 @@ fn spread(least_s: u64, chance: u64) -> u64 {
 
 /// What this switch takes outside of dialogs.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";
-
-/// A response of the switch itself, `None` if the request can't be answered (its values would not build a message).
-pub(crate) fn build(
-    shared: &Shared,
-    request: &Message,
-    status: u16,
-    more: impl FnOnce(ResponseBuilder) -> ResponseBuilder,
-) -> Option<Message> {
-    build_tagged(shared, request, status, &shared.ids.leg().to_string(), more)
-}
-
-fn build_tagged(
-    shared: &Shared,
-    request: &Message,
-    status: u16,
-    tag: &str,
-    more: impl FnOnce(ResponseBuilder) -> ResponseBuilder,
-) -> Option<Message> {
-    more(ResponseBuilder::to(request, status, tag))
-        .header(Header::Server, &shared.settings.product)
-        .build()
-        .ok()
-}
 
 /// The leg that a message names: in the branch of a response to us, or in our tag of a request to us.
 fn named_leg(message: &Message) -> Option<LegId> {

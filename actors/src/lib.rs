@@ -5,6 +5,7 @@
 //! The only crate that names ractor. Start reading at [`start`] and `endpoint`, then `machine_actor` (the shared loop) and
 //! `tenants` (restarts). RTP never passes through here; media does not share an actor's fate.
 
+mod answers;
 mod auth;
 mod drain;
 mod endpoint;

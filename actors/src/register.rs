@@ -12,8 +12,9 @@ use tandem_switching::admission::{Admission, User, authenticate};
 use tandem_switching::registrar::{self, Change, Plan, Source};
 use tandem_switching::registration::{BindingId, Input};
 
+use crate::answers::build;
 use crate::auth;
-use crate::endpoint::{Order, Serving, build};
+use crate::endpoint::{Order, Serving};
 use crate::places::Place;
 use crate::registrations::is_connection;
 use crate::shared::Shared;
