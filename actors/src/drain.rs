@@ -54,16 +54,16 @@ const TOLD: Duration = Duration::from_millis(500);
 /// any.
 pub(crate) async fn leave(shared: &Arc<Shared>) -> bool {
     let drain = Command::Drain { node: shared.node, on: true };
-    let had_calls = shared.calls_count() > 0;
     let emptied = async {
         let _ = tokio::time::timeout(TOLD, shared.propose(drain)).await;
-        while shared.calls_count() > 0 && hand_over(shared).await {
+        while shared.calls_count() > 0 {
+            if !hand_over(shared).await {
+                return;
+            }
             tokio::time::sleep(BETWEEN).await;
         }
-        if had_calls {
-            // The last ones' phones still send here, until they have heard of the new owner.
-            tokio::time::sleep(LINGER).await;
-        }
+        // The last ones' phones still send here, until they have heard of the new owner.
+        tokio::time::sleep(LINGER).await;
     };
     let _ = tokio::time::timeout(LEAVE, emptied).await;
     shared.cluster.view().successor(shared.node).is_some()

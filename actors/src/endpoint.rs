@@ -21,11 +21,12 @@ use tandem_sip::method::Method;
 use tandem_sip::transaction::{ClientKey, Gone, Key, Limits, Output, Peer, ServerKey, Table, Timers};
 use tandem_state::{CallId, Flow, LegId, NodeEpoch, NodeId, Transport};
 use tandem_switching::admission::{CallRates, Nonces, USED_NONCES_MAX};
+use tandem_switching::authority::owner_of;
+use tandem_switching::call::named_leg;
 use tandem_switching::{call, qualify, registration};
 use tokio::task::JoinHandle;
 
 use crate::answers::{build, build_tagged};
-use crate::ids::owner_of;
 use crate::malformed::{self, Answers};
 use crate::shared::Shared;
 use crate::wire::{Tell, encode};
@@ -483,8 +484,8 @@ impl Serving {
     /// The log has given a call to this node, where nobody goes on with it yet: 481 would end it for a phone.
     fn is_on_its_way(&self, message: &Message) -> bool {
         let view = self.shared.cluster.view();
-        let record = named_leg(message).and_then(|leg| view.legs.get(&leg));
-        record.and_then(|leg| view.calls.get(&leg.call)).is_some_and(|call| call.owner == self.shared.node)
+        let call = named_leg(message).and_then(|leg| view.call_of(leg));
+        call.is_some_and(|call| call.owner == self.shared.node)
     }
 
     /// Answers outside of any call.
@@ -557,14 +558,6 @@ fn spread(least_s: u64, chance: u64) -> u64 {
 
 /// What this switch takes outside of dialogs.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, REGISTER";
-
-/// The leg that a message names: in the branch of a response to us, or in our tag of a request to us.
-fn named_leg(message: &Message) -> Option<LegId> {
-    if message.is_response() {
-        return call::branch_leg(message.via_top().branch?);
-    }
-    call::leg_of_tag(message.to().tag()?)
-}
 
 fn count_incoming(message: &Message, transport: Transport) {
     let transport = match transport {

@@ -14,6 +14,7 @@ use tandem_state::{
     Binding, CallId, Cause, ClusterTime, Command, Flow, LegId, NodeEpoch, NodeId, Outcome, Principal,
     TenantId,
 };
+use tandem_switching::authority::may_be_said_without;
 use tandem_switching::registration::BindingId;
 use tandem_switching::routing::Here;
 use tandem_switching::{Call, Machine, Now, Registration, call, intake, registrar};
@@ -21,7 +22,6 @@ use tandem_transport::rtp::{Engine, SessionId};
 use tandem_transport::sip::{SendError, SipTransport, Transport};
 
 use crate::endpoint::{Abandoned, Order};
-use crate::gate::may_be_said_without;
 use crate::held::Held;
 use crate::ids::Ids;
 use crate::places::Places;
@@ -235,19 +235,19 @@ impl Shared {
 
     /// The call's machine is finished: nothing of it stays.
     pub(crate) fn call_ended(&self, slot: &Arc<Slot<Call>>) {
-        let call = slot.machine();
-        tracing::info!(call = %call.id(), tenant = %call.tenant(), "call over");
-        self.let_go(slot, &call);
+        slot.with(|call| tracing::info!(call = %call.id(), tenant = %call.tenant(), "call over"));
+        self.let_go(slot);
     }
 
     /// Takes a machine and its media from the registry; one that has taken its place stays.
-    pub(crate) fn let_go(&self, slot: &Arc<Slot<Call>>, call: &Call) {
-        call.leg_ids().for_each(|leg| self.forget_leg(slot, leg));
-        let ports = match write(&self.calls).entry(call.id()) {
+    pub(crate) fn let_go(&self, slot: &Arc<Slot<Call>>) {
+        let (id, legs) = slot.with(|call| (call.id(), call.leg_ids().collect::<Vec<_>>()));
+        legs.into_iter().for_each(|leg| self.forget_leg(slot, leg));
+        let ports = match write(&self.calls).entry(id) {
             hash_map::Entry::Occupied(entry) if Arc::ptr_eq(&entry.get().slot, slot) => entry.remove().ports,
             hash_map::Entry::Occupied(_) | hash_map::Entry::Vacant(_) => return,
         };
-        self.end_adrift(call.id());
+        self.end_adrift(id);
         ports.close();
     }
 

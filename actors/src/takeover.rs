@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_media::plan::EndId;
-use tandem_media::relay::EndCounters;
-use tandem_sip::message::Message;
 use tandem_sip::transaction::ServerKey;
 use tandem_sip::uri::Uri;
 use tandem_state::{
     self as state, Binding, CallId, CallPhase, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, State,
     TenantId, Transport,
 };
-use tandem_switching::call::{Input, Interrupted, Setup, SetupTarget, TakenLeg, Takeover, Way};
+use tandem_switching::call::{
+    Input, Interrupted, Setup, SetupTarget, TakenLeg, Takeover, Way, invite_of, legs_of,
+};
 use tandem_switching::routing::Phone;
 use tandem_switching::{Call, routing};
 use tandem_transport::clock::{Clock, SystemClock};
@@ -30,12 +30,11 @@ pub(crate) fn take_over(shared: &Arc<Shared>, id: CallId, is_proven: bool) {
     let owned = view.calls.get(&id).filter(|call| call.owner == shared.node);
     let Some(call) = owned else { return };
     if let Some(slot) = shared.call(id) {
-        let machine = slot.machine();
-        if machine.epoch() == call.epoch {
+        if slot.with(Call::epoch) == call.epoch {
             return;
         }
         // The call was this node's, then another's, and is this node's again, before the former machine has ended.
-        shared.let_go(&slot, &machine);
+        shared.let_go(&slot);
     }
     let epoch = shared.cluster.node_epoch();
     let taken = match call.phase {
@@ -61,8 +60,8 @@ pub(crate) fn take_over(shared: &Arc<Shared>, id: CallId, is_proven: bool) {
 /// How often is looked, at first and later, and for how long.
 const LOOKS: [(Duration, u32); 2] = [(Duration::from_millis(100), 30), (Duration::from_secs(1), 60)];
 
-/// Measures a takeover: how long until both phones knew of it, and until each was heard here. What never happens is not
-/// measured: a phone that holds is not heard, one that is gone is not told.
+/// Measures a takeover: how long until both phones knew of it, and until each was heard here. A phone that holds is never heard;
+/// one that can't be told in all this time is counted.
 async fn measured(shared: Arc<Shared>, id: CallId, session: SessionId, taken_us: u64) {
     let (mut is_told, mut is_heard) = (false, false);
     let pauses = LOOKS.into_iter().flat_map(|(pause, times)| (0..times).map(move |_| pause));
@@ -83,6 +82,9 @@ async fn measured(shared: Arc<Shared>, id: CallId, session: SessionId, taken_us:
             return;
         }
     }
+    if !is_told {
+        metrics::counter!("tandem_takeover_untold_total").increment(1);
+    }
 }
 
 fn seconds(from_us: u64, until_us: u64) -> f64 {
@@ -91,8 +93,7 @@ fn seconds(from_us: u64, until_us: u64) -> f64 {
 
 /// Since when all ends are heard.
 fn heard_since(counters: &SessionCounters) -> Option<u64> {
-    let first = |end: &EndCounters| Some(end.received.first_us).filter(|first_us| *first_us > 0);
-    let firsts: Option<Vec<u64>> = counters.ends.iter().map(first).collect();
+    let firsts: Option<Vec<u64>> = counters.ends.iter().map(|end| end.received.first_us).collect();
     firsts?.into_iter().max()
 }
 
@@ -183,14 +184,6 @@ fn ring_anew(
         drop(media.close());
     }
     Some((machine?, media))
-}
-
-fn legs_of<'a>(view: &'a State, call: &'a state::Call) -> impl Iterator<Item = &'a LegRecord> {
-    call.legs.iter().filter_map(|leg| view.legs.get(leg))
-}
-
-fn invite_of(view: &State, call: &state::Call) -> Option<Message> {
-    Message::parse(view.invites.get(&call.id)?.bytes().to_vec().into()).ok()
 }
 
 fn phone(record: &LegRecord) -> Phone<'_> {

@@ -7,7 +7,7 @@
 //!
 //! [`oracle`] judges histories: is there one order of the operations that explains every answer?
 //!
-//! A failing seed is repeated exactly by `make sim SEED=n`, with a trace to read.
+//! A failing seed is repeated exactly by `make sim SEED=n`, by [`world`] with a trace to read.
 //!
 //! `tests/nodes` runs the real cluster on simulated machines; there a seed repeats what goes wrong, not every step.
 
@@ -16,4 +16,6 @@ pub mod leases;
 pub mod moves;
 pub mod office;
 pub mod oracle;
+#[cfg(test)]
+mod seeds;
 pub mod world;

@@ -81,7 +81,7 @@ pub(crate) async fn look(node: Arc<Node>) {
                 {
                     node.forks.met(lost.node, Fork::default());
                 }
-                // It knew of this generation since the last look and did not end: it was forced too, and less often.
+                // Met at two looks in a row, it knew of this generation and did not end: it was forced too, and less often.
                 Err(HandshakeError::Refused(Refused::Generation { .. })) if !told.insert(lost.node) => {
                     node.forks.met(lost.node, Fork::default());
                 }
@@ -92,7 +92,9 @@ pub(crate) async fn look(node: Arc<Node>) {
                         "a node that was declared lost is up: of a lower generation it ends by itself"
                     );
                 }
-                Ok(()) | Err(_) => {}
+                Ok(()) | Err(_) => {
+                    told.remove(&lost.node);
+                }
             }
         }
         tokio::time::sleep(PAUSE).await;

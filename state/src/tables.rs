@@ -215,6 +215,11 @@ impl State {
         self.has_leases() && !self.leases.get(&node).is_some_and(|lease| lease.stands)
     }
 
+    /// The call that a leg is of.
+    pub fn call_of(&self, leg: LegId) -> Option<&Call> {
+        self.calls.get(&self.legs.get(&leg)?.call)
+    }
+
     /// How many bindings have their flow at a node.
     pub fn held_by(&self, node: NodeId) -> u32 {
         self.held.get(&node).copied().unwrap_or(0)

@@ -34,8 +34,8 @@ use crate::machine::{Machine, Now};
 pub use leg::Leg;
 pub use media::is_relayable;
 pub use setup::{Interrupted, Setup, SetupTarget};
-pub use takeover::{TakenLeg, Takeover, Way};
-pub use wire::{branch_leg, epoch_of_cseq, leg_of_tag};
+pub use takeover::{TakenLeg, Takeover, Way, invite_of, legs_of};
+pub use wire::{branch_leg, epoch_of_cseq, leg_of_tag, named_leg};
 
 /// Numbers that shape a call.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 //! It must never know: sockets, actors, Raft, disks, clocks.
 
 pub mod admission;
+pub mod authority;
 pub mod call;
 #[cfg(test)]
 mod fixture;

@@ -108,7 +108,7 @@ pub enum CloseReason {
     Unreachable,
     /// The socket failed.
     Failed,
-    /// This node's word ended while the peer had not acknowledged all of it.
+    /// The epoch under which this node spoke ended, and the peer had not acknowledged all of it.
     Lapsed,
 }
 

@@ -246,7 +246,7 @@ impl Gate for Lease {
         !self.lapsed.load(Ordering::SeqCst)
     }
 
-    fn word(&self) -> Option<u64> {
+    fn epoch(&self) -> Option<u64> {
         (!self.lapsed.load(Ordering::SeqCst)).then_some(1)
     }
 }

@@ -1,20 +1,12 @@
-#![allow(clippy::disallowed_methods, reason = "the seed to repeat comes from the environment")]
-
 use super::*;
+use crate::seeds::{repeated, seeds};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 300;
 
-fn seeds() -> std::ops::RangeInclusive<u64> {
-    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => seed..=seed,
-        None => 1..=SEEDS,
-    }
-}
-
 fn all_hold(options: Options) -> Report {
     let mut sum = Report::default();
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         let report = run(seed, options).unwrap_or_else(|failure| {
             panic!("seed {}: {}; repeat it: make sim SEED={}", failure.seed, failure.what, failure.seed)
         });
@@ -33,17 +25,14 @@ fn all_hold(options: Options) -> Report {
 fn no_lease_overlaps_its_successor_whatever_goes_wrong() {
     let sum = all_hold(Options::default());
     let tame = sum.expired < 500 || sum.lapses < 500 || sum.renewals < 10_000;
-    assert!(
-        std::env::var_os("SEED").is_some() || !tame,
-        "the faults are too tame to prove anything: {sum:?}"
-    );
+    assert!(repeated().is_some() || !tame, "the faults are too tame to prove anything: {sum:?}");
 }
 
 #[test]
 fn elections_and_a_slow_log_fence_no_healthy_node() {
     let sum = all_hold(Options { faults: Faults::Elections, ..Options::default() });
     assert_eq!((sum.expired, sum.lapses), (0, 0));
-    assert!(std::env::var_os("SEED").is_some() || sum.elections > 1_000, "{sum:?}");
+    assert!(repeated().is_some() || sum.elections > 1_000, "{sum:?}");
 }
 
 #[test]

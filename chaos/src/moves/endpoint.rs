@@ -10,7 +10,8 @@ use tandem_sip::transaction::{ClientKey, Key, Output, ServerKey};
 use tandem_state::lease::Belief;
 use tandem_state::{CallEpoch, CallId, Flow, LegId, NodeEpoch, NodeId};
 use tandem_switching::Machine;
-use tandem_switching::call::{self, Input};
+use tandem_switching::authority::owner_of;
+use tandem_switching::call::{self, Input, named_leg};
 
 use super::process::FlowPeer;
 use super::wire::Tell;
@@ -38,19 +39,7 @@ impl Sim {
         if self.process(id).legs.contains_key(&leg) {
             return None;
         }
-        self.owner_of(id, leg, message.is_request()).filter(|owner| *owner != id)
-    }
-
-    /// `actors::ids`: by the log, else who drew the leg's id.
-    fn owner_of(&self, id: NodeId, leg: LegId, is_request: bool) -> Option<NodeId> {
-        let state = self.state(id);
-        let recorded =
-            state.legs.get(&leg).and_then(|record| state.calls.get(&record.call)).map(|call| call.owner);
-        recorded.or_else(|| {
-            let drawer = NodeId(u64::try_from(leg.0 >> 64).unwrap_or(0));
-            let stands = state.leases.get(&drawer).is_some_and(|lease| lease.stands);
-            (state.nodes.contains_key(&drawer) && (stands || !is_request)).then_some(drawer)
-        })
+        owner_of(self.state(id), leg, message.is_request()).filter(|owner| *owner != id)
     }
 
     pub(super) fn pass_on(&mut self, id: NodeId, owner: NodeId, flow: Flow, message: Message) {
@@ -78,7 +67,7 @@ impl Sim {
     /// A BYE that was answered while this node might not act for its call.
     fn offer(&mut self, id: NodeId, flow: Flow, message: Message) {
         let Some(leg) = named_leg(&message) else { return };
-        match self.owner_of(id, leg, true) {
+        match owner_of(self.state(id), leg, true) {
             Some(owner) if owner != id => self.pass_on(id, owner, flow, message),
             Some(_) => {
                 let key = ServerKey::of(&message);
@@ -179,9 +168,8 @@ impl Sim {
 
     /// The log has given a call to this node, where nobody goes on with it yet.
     fn is_on_its_way(&self, id: NodeId, message: &Message) -> bool {
-        let state = self.state(id);
-        let record = named_leg(message).and_then(|leg| state.legs.get(&leg));
-        record.and_then(|leg| state.calls.get(&leg.call)).is_some_and(|call| call.owner == id)
+        let call = named_leg(message).and_then(|leg| self.state(id).call_of(leg));
+        call.is_some_and(|call| call.owner == id)
     }
 
     fn response(&mut self, id: NodeId, request: &Message, status: u16) -> Option<Message> {
@@ -296,12 +284,4 @@ impl Sim {
         };
         process.calls.values_mut().filter(due).for_each(|held| held.machine.handle_timeout(now));
     }
-}
-
-/// The leg that a message names: in the branch of a response to us, or in our tag of a request to us.
-fn named_leg(message: &Message) -> Option<LegId> {
-    if message.is_response() {
-        return call::branch_leg(message.via_top().branch?);
-    }
-    call::leg_of_tag(message.to().tag()?)
 }

@@ -11,7 +11,9 @@ use tandem_state::{
     LegDirection, LegId, LegRecord, NodeEpoch, NodeId, Party, TenantId,
 };
 use tandem_switching::Call;
-use tandem_switching::call::{Input, Interrupted, Settings, Setup, SetupTarget, TakenLeg, Takeover, Way};
+use tandem_switching::call::{
+    Input, Interrupted, Settings, Setup, SetupTarget, TakenLeg, Takeover, Way, invite_of, legs_of,
+};
 use tandem_switching::routing::{self, Here, Target};
 
 use super::process::Held;
@@ -186,7 +188,7 @@ impl Sim {
     }
 
     fn go_on(&self, id: NodeId, call: &state::Call, node_epoch: NodeEpoch, is_proven: bool) -> Option<Call> {
-        let legs = self.legs_of(id, call).into_iter().filter(|leg| call.bridge.contains_key(&leg.id));
+        let legs = legs_of(self.state(id), call).filter(|leg| call.bridge.contains_key(&leg.id)).cloned();
         let legs = legs.map(|record| TakenLeg {
             media: media(id, u16::from(record.direction == LegDirection::Out)),
             ways: self.ways_of(id, &record),
@@ -199,15 +201,15 @@ impl Sim {
             node_epoch,
             is_proven,
             settings: Sim::settings(),
-            invite: self.invite_of(id, call),
+            invite: invite_of(self.state(id), call),
         };
         Call::take_over(self.now(id), takeover)
     }
 
     fn ring_anew(&mut self, id: NodeId, call: &state::Call, node_epoch: NodeEpoch) -> Option<Call> {
-        let invite = self.invite_of(id, call)?;
+        let invite = invite_of(self.state(id), call)?;
         let (caller, rang): (Vec<LegRecord>, Vec<LegRecord>) =
-            self.legs_of(id, call).into_iter().partition(|leg| leg.direction == LegDirection::In);
+            legs_of(self.state(id), call).cloned().partition(|leg| leg.direction == LegDirection::In);
         let caller = caller.into_iter().next()?;
         let way = self.ways_of(id, &caller).into_iter().next()?;
         let rang = rang.into_iter().filter_map(|leg| {
@@ -239,14 +241,6 @@ impl Sim {
         let record = state::Call { epoch: self.work.mutant.numbered(call.epoch), ..call.clone() };
         let lost = Interrupted { call: record, rang, is_caller_lost: false };
         Call::dial_again(self.now(id), setup, lost).ok()
-    }
-
-    fn legs_of(&self, id: NodeId, call: &state::Call) -> Vec<LegRecord> {
-        call.legs.iter().filter_map(|leg| self.state(id).legs.get(leg)).cloned().collect()
-    }
-
-    fn invite_of(&self, id: NodeId, call: &state::Call) -> Option<Message> {
-        Message::parse(self.state(id).invites.get(&call.id)?.bytes().to_vec().into()).ok()
     }
 }
 

@@ -1,21 +1,13 @@
-#![allow(clippy::disallowed_methods, reason = "the seed to repeat comes from the environment")]
-
 use super::*;
+use crate::seeds::{repeated, seeds};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 200;
 
-fn seeds() -> std::ops::RangeInclusive<u64> {
-    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => seed..=seed,
-        None => 1..=SEEDS,
-    }
-}
-
 #[test]
 fn one_node_speaks_for_a_call_and_it_goes_on_until_its_phones_hang_up() {
     let mut sum = Report::default();
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         let report = run(seed, Options::default()).unwrap_or_else(|failure| {
             panic!("seed {}: {}; repeat it: make sim SEED={}", failure.seed, failure.what, failure.seed)
         });
@@ -31,10 +23,7 @@ fn one_node_speaks_for_a_call_and_it_goes_on_until_its_phones_hang_up() {
     }
     println!("{sum:?}");
     let tame = sum.answered < 1_000 || sum.handed_over < 300 || sum.taken_over < 1_000 || sum.fenced < 1_000;
-    assert!(
-        std::env::var_os("SEED").is_some() || !tame,
-        "the faults are too tame to prove anything: {sum:?}"
-    );
+    assert!(repeated().is_some() || !tame, "the faults are too tame to prove anything: {sum:?}");
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! What leaves a node, and when. A message waits a moment in its way's queue (longer where a connection is slow); whether the
 //! node may speak is asked when it leaves, of the node that made it and of the one that holds the phone's flow, if that is
-//! another. This is `actors::gate` and `actors::peers`, which are a shell around I/O; here they are modelled.
+//! another. The rules are [`tandem_switching::authority`]; who asks them, `actors::gate` and `actors::peers`, is modelled.
 
 use tandem_sip::message::Message;
-use tandem_sip::method::Method;
 use tandem_state::{CallEpoch, CallId, Flow, NodeEpoch, NodeId};
-use tandem_switching::call;
+use tandem_switching::{authority, call};
 
 use super::Mutant;
 use super::work::{Happens, Sim, ToNode, flow};
@@ -55,8 +54,9 @@ impl Sim {
         }
     }
 
-    /// The node's lease holds, and is that under which this was made; and the call that this is for is its own, as far as it has applied the log, and not about to be
-    /// another's.
+    /// The node's lease holds, and is that under which this was made; and the call that this is for is its own, as far as it has
+    /// applied the log, and not about to be another's. The product's gate asks less of responses: of whose call they are it
+    /// knows only when they are made.
     fn has_authority(&self, id: NodeId, packet: &Packet) -> bool {
         let Some((call, epoch)) = packet.of.filter(|_| packet.by == id) else { return self.holds(id) };
         if self.work.mutant == Mutant::LeaseAloneAsked {
@@ -78,7 +78,7 @@ impl Sim {
             Mutant::AuthorityAskedTooEarly => packet.allowed,
             _ => self.has_authority(id, packet),
         };
-        has_authority || may_be_said_without(&packet.message)
+        has_authority || authority::may_be_said_without(packet.message.bytes())
     }
 
     fn made_for(&mut self, id: NodeId, message: &Message) -> Option<(CallId, CallEpoch)> {
@@ -120,7 +120,7 @@ impl Sim {
         let lost = !self.work.calm && self.random.chance(20);
         let nth = self.work.phones.iter().position(|phone| phone.address == packet.flow.remote);
         let Some(nth) = nth.filter(|_| !lost) else { return Ok(()) };
-        let acts = !may_be_said_without(&packet.message);
+        let acts = !authority::may_be_said_without(packet.message.bytes());
         let wait_ms = self.random.between(1, 40);
         self.work.witness.left(now_ms + wait_ms, id, &packet, acts)?;
         self.happens(wait_ms, wait_ms, Happens::ToPhone(nth, id, packet.message.clone()));
@@ -149,7 +149,7 @@ impl Sim {
         match tell {
             Tell::Send(packet) if packet.flow.node != id => {}
             Tell::Send(packet) => {
-                if self.is_of_before(id, &packet.message) {
+                if self.is_outdated(id, &packet.message) {
                     self.work.report.fenced += 1;
                 } else {
                     let allowed = self.holds(id);
@@ -161,15 +161,9 @@ impl Sim {
         }
     }
 
-    /// `actors::peers`: a request of an owner that has lost its call since.
-    fn is_of_before(&self, id: NodeId, message: &Message) -> bool {
-        if message.is_response() || matches!(message.method(), Method::Ack | Method::Cancel) {
-            return false;
-        }
-        let state = self.state(id);
-        let record = message.from().tag().and_then(call::leg_of_tag).and_then(|leg| state.legs.get(&leg));
-        let present = record.and_then(|leg| state.calls.get(&leg.call)).map(|call| call.epoch);
-        present.is_some_and(|present| call::epoch_of_cseq(message.cseq().number) < present)
+    /// By the log of a node the call is of a later ownership than this request.
+    fn is_outdated(&self, id: NodeId, message: &Message) -> bool {
+        authority::asked(message.bytes()).is_some_and(|asked| authority::is_outdated(self.state(id), &asked))
     }
 
     /// A phone's message to a node.
@@ -180,14 +174,5 @@ impl Sim {
         let Some(phone) = self.work.phones.get(nth) else { return };
         let datagram = ToNode::Datagram(flow(to, phone.address), message);
         self.happens(1, 40, Happens::Node(to, None, Box::new(datagram)));
-    }
-}
-
-/// `actors::gate`: provisional responses, 503, and the 200 to a BYE.
-fn may_be_said_without(message: &Message) -> bool {
-    match message.status() {
-        Some(100..=199 | 503) => true,
-        Some(200) => *message.method() == Method::Bye,
-        _ => false,
     }
 }

@@ -1,9 +1,8 @@
-#![allow(clippy::disallowed_methods, reason = "the seed to repeat comes from the environment")]
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use super::*;
+use crate::seeds::repeated;
 
 mod machines;
 
@@ -44,7 +43,7 @@ fn run_seeds(seeds: u64, options: Options, run: RunOne) -> (Vec<Failure>, Vec<Re
 
 #[test]
 fn everything_holds_for_hundreds_of_seeds() {
-    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+    if let Some(seed) = repeated() {
         let result = run(seed, Options { trace: true, ..Options::default() });
         let trace = result.as_ref().map_or_else(|failure| &failure.trace, |report| &report.trace);
         trace.iter().for_each(|line| println!("{line}"));

@@ -21,8 +21,8 @@ pub struct Received {
     pub duplicates: u64,
     /// Arrived after a later one.
     pub reordered: u64,
-    /// When the first one came, by the clock of the arrivals; 0 before it.
-    pub first_us: u64,
+    /// When the first one came, by the clock of the arrivals.
+    pub first_us: Option<u64>,
     /// Interarrival jitter (A.8), the present value.
     pub jitter_us: u64,
     /// The highest jitter seen.
@@ -177,9 +177,7 @@ impl IncomingStream {
         if let Some(current) = &mut self.current {
             current.packets += 1;
         }
-        if self.counters.packets == 0 {
-            self.counters.first_us = now_us;
-        }
+        self.counters.first_us.get_or_insert(now_us);
         self.counters.packets += 1;
         self.counters.octets += octets as u64;
         if let Some(last) = self.last_arrival_us.filter(|_| !after_silence) {
@@ -238,7 +236,13 @@ mod tests {
     fn a_clean_stream_counts_packets_and_nothing_else() {
         let mut stream = IncomingStream::default();
         feed(&mut stream, &[(0, 1, 10), (20, 1, 11), (40, 1, 12)]);
-        let expected = Received { packets: 3, octets: 516, longest_gap_ms: 20, ..Received::default() };
+        let expected = Received {
+            packets: 3,
+            octets: 516,
+            first_us: Some(0),
+            longest_gap_ms: 20,
+            ..Received::default()
+        };
         assert_eq!(stream.counters(40_000), expected);
     }
 

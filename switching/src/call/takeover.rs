@@ -19,7 +19,7 @@ use tandem_sip::sdp::relay;
 use tandem_sip::transaction::ServerKey;
 use tandem_sip::uri::Uri;
 use tandem_state::{
-    self as state, Command, Flow, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, Transport,
+    self as state, Command, Flow, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, State, Transport,
 };
 
 use super::leg::{Hold, Leg, LegMedia, Stage};
@@ -89,10 +89,10 @@ const AGAIN_MS: u64 = 1_000;
 const AGAIN_MAX_MS: u64 = 30_000;
 /// A re-INVITE of ours waits so long for what the phone has open itself.
 const BUSY_MS: u64 = 250;
-/// What a transport that fails stands for (RFC 3261 section 8.1.3.1).
-const UNAVAILABLE: u16 = 503;
 /// And so long after a 200 that the phone may not have had.
 const ANSWERED_MS: u64 = 200;
+/// What a transport that fails stands for (RFC 3261 section 8.1.3.1).
+const UNAVAILABLE: u16 = 503;
 
 impl Call {
     /// The call as this node goes on with it; its first outputs wait. `None` for one that is not between two legs.
@@ -419,6 +419,16 @@ impl Leg {
         self.media.local = Some(text.clone());
         Some(text)
     }
+}
+
+/// The legs of a call, as the log has them.
+pub fn legs_of<'a>(view: &'a State, call: &'a state::Call) -> impl Iterator<Item = &'a LegRecord> {
+    call.legs.iter().filter_map(|leg| view.legs.get(leg))
+}
+
+/// What began a call, if the log has it.
+pub fn invite_of(view: &State, call: &state::Call) -> Option<Message> {
+    Message::parse(view.invites.get(&call.id)?.bytes().to_vec().into()).ok()
 }
 
 /// `host:port` of a Contact of ours.

@@ -37,6 +37,14 @@ pub fn leg_of_tag(tag: &str) -> Option<LegId> {
     tag.parse().ok()
 }
 
+/// The leg that a message names: in the branch of a response to us, or in our tag of a request to us.
+pub fn named_leg(message: &Message) -> Option<LegId> {
+    if message.is_response() {
+        return branch_leg(message.via_top().branch?);
+    }
+    leg_of_tag(message.to().tag()?)
+}
+
 /// The CANCEL of an INVITE that still rings, with why (RFC 3326).
 pub(super) fn cancel(invite: &Message, cause: Cause) -> Option<Message> {
     cancel_for(invite, Some(&reason(cause))).ok()

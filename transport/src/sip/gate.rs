@@ -12,9 +12,9 @@ pub trait Gate: Send + Sync + fmt::Debug {
     /// Whether `message` may be written to `path` now. Called for every message, so it must be quick and must not wait.
     fn may_send(&self, path: &Path, message: &[u8]) -> bool;
 
-    /// Under which word this node speaks now, `None` while it may not. When it ends or another begins, what the kernel still
-    /// holds for streams was said under a word that is over: such connections are reset.
-    fn word(&self) -> Option<u64>;
+    /// The epoch under which this node may speak now, `None` while it may not. When it ends or another begins, what the kernel
+    /// still holds for streams was said under one that is over: such connections are reset.
+    fn epoch(&self) -> Option<u64>;
 }
 
 /// Always yes.
@@ -26,7 +26,7 @@ impl Gate for OpenGate {
         true
     }
 
-    fn word(&self) -> Option<u64> {
+    fn epoch(&self) -> Option<u64> {
         Some(0)
     }
 }

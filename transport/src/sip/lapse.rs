@@ -1,4 +1,5 @@
-//! What the kernel still holds of this node's word when that ends: nobody may hear it any more, so the connections are reset.
+//! What the kernel still holds when the epoch ends under which this node said it: nobody may hear it any more, so the
+//! connections are reset.
 //!
 //! Authority is asked before each write, but a stream's bytes stay with the kernel until the peer has acknowledged them, and
 //! are sent anew until then. How many there are is read from the kernel's own table, once at each lapse; healthy connections
@@ -26,17 +27,19 @@ pub(super) type Ends = (SocketAddr, SocketAddr);
 pub(super) async fn watch(gate: Arc<dyn Gate>, connections: Connections) {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut before = gate.word();
+    let mut before = gate.epoch();
     loop {
         looks.tick().await;
-        let now = gate.word();
+        let now = gate.epoch();
         if before.is_some() && now != before {
             let held = tokio::task::spawn_blocking(unacknowledged).await.unwrap_or_default();
             let count = connections.reset(&held);
-            tracing::warn!(
-                count,
-                "this node's word ended: connections with bytes that it can't take back are reset"
-            );
+            if count > 0 {
+                tracing::warn!(
+                    count,
+                    "this node may not speak: connections with bytes that it can't take back are reset"
+                );
+            }
         }
         before = now;
     }

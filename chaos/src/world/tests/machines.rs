@@ -1,4 +1,5 @@
 use super::*;
+use crate::seeds::repeated;
 use crate::world::workload::Machines;
 
 fn run_machines(seed: u64, options: Options) -> Result<Report, Box<Failure>> {
@@ -7,7 +8,7 @@ fn run_machines(seed: u64, options: Options) -> Result<Report, Box<Failure>> {
 
 #[test]
 fn calls_and_registrations_of_the_real_machines_end_well_for_hundreds_of_seeds() {
-    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+    if let Some(seed) = repeated() {
         let result = run_machines(seed, Options { trace: true, ..Options::default() });
         let trace = result.as_ref().map_or_else(|failure| &failure.trace, |report| &report.trace);
         trace.iter().for_each(|line| println!("{line}"));
