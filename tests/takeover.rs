@@ -149,15 +149,6 @@ fn a_rolling_restart_drops_no_call() {
     back(&demo, 1);
 }
 
-/// The phone of a call that goes on at `node` is told where its call is, and takes it.
-fn is_told(phone: &mut Phone, call: &Call) {
-    let mut again = phone.incoming();
-    assert_eq!(again.leg.call_id, call.leg.call_id, "it is told in the dialog that it has");
-    again.leg = call.leg.clone();
-    phone.answer(&mut again, 200, "OK");
-    phone.acknowledged(&again);
-}
-
 #[test]
 fn a_phone_whose_connection_died_with_its_node_is_told_of_its_call_when_it_registers_again() {
     let demo = Demo::start(39);
@@ -172,10 +163,10 @@ fn a_phone_whose_connection_died_with_its_node_is_told_of_its_call_when_it_regis
     caller.expect(&mut out, 200);
     callee.acknowledged(&inc);
     demo.kill(1);
-    is_told(&mut callee, &inc);
+    callee.is_told(&inc);
     let mut caller = Phone::over_tcp(&demo, &a, 2);
     caller.register();
-    is_told(&mut caller, &out);
+    caller.is_told(&out);
     callee.hang_up(&mut inc);
     assert!(caller.hears("BYE", SOON), "the call is one call again");
     let cdr = eventually(SOON, "its CDR", || demo.items(2, "/v1/cdrs").first().cloned());

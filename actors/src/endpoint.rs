@@ -216,15 +216,19 @@ impl Serving {
     }
 
     /// A lease of a new epoch: this node lost all calls of the former one, so nothing more is asked for them, and who asked
-    /// for them is not answered. What phones said goodbye to meanwhile is passed to whoever has their calls now.
+    /// for them is not answered. That is so before anything is asked for a call that it got under the new one, whether or not
+    /// that may be said yet. What phones said goodbye to meanwhile is passed to whoever has their calls now.
     fn follow_lease(&mut self) {
-        let Some(epoch) = self.shared.lease.epoch().filter(|_| self.shared.lease.holds()) else { return };
+        let Some(epoch) = self.shared.lease.epoch() else { return };
         if self.epoch.replace(epoch).is_some_and(|former| former != epoch) {
             self.table.abandon(|branch| call::branch_leg(branch).is_some());
             self.table.abandon_invites(|tag| call::leg_of_tag(tag).is_some());
             for (key, _) in std::mem::take(&mut self.invites) {
                 self.table.forget(&key);
             }
+        }
+        if !self.shared.lease.holds() {
+            return;
         }
         for (flow, message) in std::mem::take(&mut self.byes) {
             self.offer(flow, message);

@@ -26,8 +26,8 @@ use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::transaction::ServerKey;
 use tandem_state::{
-    Attempt, CallDirection, CallEpoch, CallId, CallNote, Cause, ClusterTime, Command, Flow, InteractionId,
-    LegId, NodeEpoch, NodeId, Party, Quality, Refusal, Reply, TenantId,
+    Attempt, CallChange, CallDirection, CallEpoch, CallId, CallNote, Cause, ClusterTime, Command, Flow,
+    InteractionId, LegId, NodeEpoch, NodeId, Party, Quality, Refusal, Reply, TenantId,
 };
 
 use crate::machine::{Machine, Now};
@@ -201,8 +201,10 @@ pub enum Output {
 pub enum Proposal {
     /// The call itself.
     Create,
-    /// A change that nothing waits for.
+    /// It rings; nothing waits for it.
     Note,
+    /// What has become of it; nothing waits for it.
+    Shape,
     /// The answer, before the caller's 200.
     Answer,
     /// A hold or resume, before its 200.
@@ -252,6 +254,17 @@ enum Creation {
     Missing,
 }
 
+/// Whether the log is being told of a shape that nothing waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Telling {
+    #[default]
+    Nothing,
+    /// It is.
+    Once,
+    /// And has to be told once more, with this note, for more has changed since.
+    Again(Option<CallNote>),
+}
+
 /// The machine of one call.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -284,6 +297,7 @@ pub struct Call {
     /// Legs of a former owner, which the log forgets with the next change.
     gone: Vec<LegId>,
     keeps_invite: bool,
+    telling: Telling,
     frozen: Option<moving::Frozen>,
 }
 
@@ -337,14 +351,31 @@ impl Call {
         self.outputs.push_back(output);
     }
 
-    fn note(&mut self, note: CallNote) {
-        let change = match note {
-            // Nothing waits for it, so that it may come after the answer's checkpoint, of which it must undo nothing.
-            CallNote::Ringing => self.ringing_change(),
-            CallNote::Answered | CallNote::Held | CallNote::Resumed => self.change(Some(note)),
-        };
+    /// Tells the log what the call's shape is now; nothing waits for it. One is on its way at a time: an older one that comes
+    /// after a newer one would undo it.
+    fn checkpoint(&mut self, note: Option<CallNote>) {
+        match self.telling {
+            Telling::Nothing => {
+                self.telling = Telling::Once;
+                self.propose_checkpoint(Proposal::Shape, self.change(note));
+            }
+            Telling::Once => self.telling = Telling::Again(note),
+            Telling::Again(before) => self.telling = Telling::Again(note.or(before)),
+        }
+    }
+
+    /// The log was told of a shape.
+    fn told(&mut self) {
+        if let Telling::Again(note) = std::mem::take(&mut self.telling)
+            && matches!(self.phase, Phase::Talking { .. })
+        {
+            self.checkpoint(note);
+        }
+    }
+
+    fn propose_checkpoint(&mut self, what: Proposal, change: CallChange) {
         let command = Command::Checkpoint { call: self.id, epoch: self.epoch, change };
-        self.put(Output::Propose { what: Proposal::Note, command: Box::new(command) });
+        self.put(Output::Propose { what, command: Box::new(command) });
     }
 
     fn proposed(&mut self, now: Now, what: Proposal, outcome: Option<Result<Reply, Refusal>>) {
@@ -355,6 +386,7 @@ impl Call {
         match what {
             Proposal::Create => self.created(now, outcome),
             Proposal::Note => {}
+            Proposal::Shape => self.told(),
             Proposal::Answer => self.answer_recorded(now, outcome),
             Proposal::Exchange => self.exchange_recorded(now),
             Proposal::Move => self.move_decided(now, outcome),

@@ -10,6 +10,7 @@
 pub mod baresip;
 pub mod demo;
 pub mod phone;
+pub mod proxy;
 pub mod rtp;
 pub mod sipp;
 pub mod talk;

@@ -29,6 +29,8 @@ pub struct Phone {
     inbox: VecDeque<Message>,
     answered: HashMap<String, Vec<u8>>,
     repeating: Option<(Vec<u8>, Instant, Duration)>,
+    /// Its INVITEs have a description. Else the other side's 200 offers, and its ACK answers.
+    pub offers: bool,
     /// It knows no dialog any more.
     forgets: bool,
     call_id: String,
@@ -73,6 +75,7 @@ impl Phone {
             inbox: VecDeque::new(),
             answered: HashMap::new(),
             repeating: None,
+            offers: true,
             forgets: false,
             call_id: word(),
             cseq: 0,

@@ -67,7 +67,7 @@ impl Sim {
             }
             let held = self.work.processes.get(id).and_then(|process| process.calls.values().next());
             if let Some(held) = held {
-                return Err(format!("after a time of peace n{id} still has {:#?}", held.machine));
+                return Err(format!("after a time of peace n{id} still has {:?}", held.machine));
             }
             hashes.push((node.state.position, node.state.hash()));
         }

@@ -50,7 +50,7 @@ impl Sim {
 
     /// A lease of a new epoch: nothing more is asked for the calls of the former one, nor answered.
     pub(super) fn follow_lease(&mut self, id: NodeId) {
-        let Some(epoch) = self.lease_epoch(id).filter(|_| self.holds(id)) else { return };
+        let Some(epoch) = self.lease_epoch(id) else { return };
         let process = self.process(id);
         if process.epoch.replace(epoch).is_some_and(|former| former != epoch) {
             process.table.abandon(|branch| call::branch_leg(branch).is_some());
@@ -59,7 +59,10 @@ impl Sim {
                 process.table.forget(&key);
             }
         }
-        for (flow, message) in std::mem::take(&mut process.byes) {
+        if !self.holds(id) {
+            return;
+        }
+        for (flow, message) in std::mem::take(&mut self.process(id).byes) {
             self.offer(id, flow, message);
         }
     }

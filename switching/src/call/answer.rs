@@ -1,7 +1,9 @@
 //! The answer: the winner's ACK, the checkpoint, the caller's 200 and its repeats.
 
+use std::sync::Arc;
+
 use tandem_sip::message::Message;
-use tandem_state::{CallNote, Cause, Command, LegId, Refusal, Reply};
+use tandem_state::{CallNote, Cause, LegId, Refusal, Reply};
 
 use super::leg::Stage;
 use super::{Call, Creation, Output, Phase, Proposal};
@@ -51,9 +53,7 @@ impl Call {
 
     /// The checkpoint of the answer; the caller's 200 goes out after it.
     pub(super) fn propose_answer(&mut self) {
-        let change = self.change(Some(CallNote::Answered));
-        let command = Command::Checkpoint { call: self.id, epoch: self.epoch, change };
-        self.put(Output::Propose { what: Proposal::Answer, command: Box::new(command) });
+        self.propose_checkpoint(Proposal::Answer, self.change(Some(CallNote::Answered)));
     }
 
     /// The answer is recorded: the caller hears of it.
@@ -135,7 +135,13 @@ impl Call {
         if self.leg(peer).is_none_or(|leg| leg.ack_due.is_none()) {
             return;
         }
-        let Some(answer) = super::wire::description(message) else {
+        self.answer_held_offer(now, id, peer, super::wire::description(message));
+    }
+
+    /// What `id` says to the offer in the 2xx of `peer`, whose ACK waited for it. The log learns of it: who takes the call over
+    /// has to know what both agreed on.
+    pub(super) fn answer_held_offer(&mut self, now: Now, id: LegId, peer: LegId, answer: Option<Arc<str>>) {
+        let Some(answer) = answer else {
             return self.finish(now, Cause::MediaNotAcceptable);
         };
         if let Some(leg) = self.leg(id) {
@@ -146,9 +152,7 @@ impl Call {
         self.note_codec();
         let note = self.update_hold();
         self.set_media();
-        if let Some(note) = note {
-            self.note(note);
-        }
+        self.checkpoint(note);
     }
 
     /// Repeats each 2xx that is due; one that was never acknowledged ends the call (section 13.3.1.4).

@@ -2,7 +2,7 @@
 
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
-use tandem_state::{CallNote, Cause, Command, LegId, Refusal, Reply};
+use tandem_state::{Cause, Command, LegId, Refusal, Reply};
 
 use super::leg::Stage;
 use super::{Call, Creation, Output, Phase, Proposal, Ringing};
@@ -99,7 +99,8 @@ impl Call {
             && now.steady_ms >= note_ms
         {
             *ringing = Ringing::Noted;
-            self.note(CallNote::Ringing);
+            // It may come after the answer's checkpoint, of which it must undo nothing.
+            self.propose_checkpoint(Proposal::Note, self.ringing_change());
         }
     }
 

@@ -6,12 +6,12 @@ use tandem_sip::header::Header;
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::transaction::ServerKey;
-use tandem_state::{CallNote, Cause, Command, Flow, LegId};
+use tandem_state::{CallNote, Cause, Flow, LegId};
 
 use super::leg::{Hold, Stage};
 use super::setup::CSEQ_BLOCK;
 use super::takeover::Refresh;
-use super::{Call, Output, Proposal};
+use super::{Call, Output, Phase, Proposal, Telling};
 use crate::machine::Now;
 use crate::refusal;
 
@@ -29,7 +29,16 @@ pub(super) struct Exchange {
     cseq: u32,
     /// What `to` had been told before, to which a refusal takes it back.
     before: Option<Arc<str>>,
+    /// Where both were before.
+    known: [Option<Place>; 2],
     stage: ExchangeStage,
+}
+
+/// Where a phone is, by its own word: for requests, and for media.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    target: String,
+    description: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -91,15 +100,13 @@ impl Call {
     fn offer(&mut self, id: LegId, key: ServerKey, message: Message) {
         let description = super::wire::description(&message);
         if *message.method() == Method::Update && description.is_none() {
-            if let Some(leg) = self.leg(id) {
-                leg.refresh_target(&message);
-            }
-            return self.refuse(id, key, &message, 200, None);
+            return self.refresh_target(id, key, &message);
         }
         let (Some(peer), None) = (self.peer_of(id), self.must_wait(id)) else {
             let (status, retry) = self.must_wait(id).unwrap_or((491, None));
             return self.refuse(id, key, &message, status, retry);
         };
+        let known = [self.place(id), self.place(peer)];
         if let Some(leg) = self.leg(id) {
             leg.refresh_target(&message);
         }
@@ -114,8 +121,25 @@ impl Call {
             return self.refuse(id, key, &message, 500, None);
         };
         let stage = ExchangeStage::Asked;
-        self.exchange =
-            Some(Exchange { from: id, to: peer, key, request: message, method, cseq, before, stage });
+        let (from, to, request) = (id, peer, message);
+        self.exchange = Some(Exchange { from, to, key, request, method, cseq, before, known, stage });
+    }
+
+    /// An UPDATE that says nothing of media: where its sender is now (RFC 3311 section 5.2).
+    fn refresh_target(&mut self, id: LegId, key: ServerKey, update: &Message) {
+        let known = self.place(id);
+        if let Some(leg) = self.leg(id) {
+            leg.refresh_target(update);
+        }
+        if self.place(id) != known && matches!(self.phase, Phase::Talking { .. }) {
+            self.checkpoint(None);
+        }
+        self.refuse(id, key, update, 200, None);
+    }
+
+    fn place(&mut self, id: LegId) -> Option<Place> {
+        let leg = self.leg(id)?;
+        Some(Place { target: leg.dialog.remote_target.clone(), description: leg.media.remote.clone() })
     }
 
     /// Why a leg's offer can't be passed on now: its own request is open (500 and Retry-After), or one of ours or of the
@@ -172,7 +196,7 @@ impl Call {
         self.leg(id).is_some_and(|leg| cseq > CSEQ_BLOCK && cseq <= leg.dialog.local_cseq)
     }
 
-    /// Both agree on new descriptions. A change of hold is recorded before it is answered.
+    /// Both agree on new descriptions. What has changed by them is recorded before it is answered.
     fn exchange_agreed(&mut self, now: Now, exchange: Exchange, message: &Message) {
         let offer = super::wire::description(&exchange.request);
         let answer = super::wire::description(message);
@@ -205,11 +229,15 @@ impl Call {
         self.note_codec();
         let note = self.update_hold();
         self.set_media();
+        let is_same = exchange.known == [self.place(exchange.from), self.place(exchange.to)];
         self.exchange = Some(Exchange { stage: ExchangeStage::Recording { response }, ..exchange });
-        let Some(note) = note else { return self.exchange_recorded(now) };
-        let command =
-            Command::Checkpoint { call: self.id, epoch: self.epoch, change: self.change(Some(note)) };
-        self.put(Output::Propose { what: Proposal::Exchange, command: Box::new(command) });
+        if is_same && note.is_none() {
+            return self.exchange_recorded(now);
+        }
+        if self.telling == Telling::Once {
+            self.telling = Telling::Again(None);
+        }
+        self.propose_checkpoint(Proposal::Exchange, self.change(note));
     }
 
     /// The change is in the log, or its outcome is unknown, which must not silence two people: it is answered.

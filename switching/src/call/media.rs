@@ -87,9 +87,15 @@ impl Leg {
         plan
     }
 
+    /// The first of ours that the far end has too, whoever of the two offered.
     fn agreed_codec(&self) -> Option<String> {
         let local = Sdp::parse(self.media.local.as_deref()?).ok()?;
-        Some(local.audio()?.chosen()?.label())
+        let remote = self.media.remote.as_deref().and_then(|text| Sdp::parse(text).ok());
+        let mut line = local.audio()?.clone();
+        if let Some(theirs) = remote.as_ref().and_then(Sdp::audio) {
+            line.retain_formats(|format| theirs.formats.iter().any(|their| their == format));
+        }
+        Some(line.chosen()?.label())
     }
 }
 

@@ -14,7 +14,7 @@ use tandem_state::{
 
 use super::leg::{Hold, Leg, LegMedia, Stage};
 use super::takeover::Way;
-use super::{Call, Creation, Output, Phase, Settings, wire};
+use super::{Call, Creation, Output, Phase, Settings, Telling, wire};
 use crate::machine::Now;
 use crate::routing::Target;
 
@@ -169,6 +169,7 @@ impl Call {
             outputs: Default::default(),
             gone: Vec::new(),
             keeps_invite: setup.keeps_invite,
+            telling: Telling::Nothing,
             frozen: None,
         })
     }

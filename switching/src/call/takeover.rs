@@ -19,12 +19,12 @@ use tandem_sip::sdp::relay;
 use tandem_sip::transaction::ServerKey;
 use tandem_sip::uri::Uri;
 use tandem_state::{
-    self as state, Command, Flow, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, State, Transport,
+    self as state, Flow, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, State, Transport,
 };
 
 use super::leg::{Hold, Leg, LegMedia, Stage};
 use super::setup::{CSEQ_BLOCK, VERSION_BLOCK, leg};
-use super::{Call, Creation, Output, Phase, Proposal, Settings};
+use super::{Call, Creation, Output, Phase, Settings, Telling};
 use crate::machine::Now;
 use crate::routing::Phone;
 
@@ -136,17 +136,38 @@ impl Call {
             outputs: VecDeque::new(),
             gone: Vec::new(),
             keeps_invite: false,
+            telling: Telling::Nothing,
             frozen: None,
         };
         let ids: Vec<LegId> = call.leg_ids().collect();
         ids.iter().for_each(|id| call.put(Output::Listen(*id)));
         call.set_media();
+        let is_unanswered = call.hold_offer(answered_cseq);
         if talked_ms < UNSETTLED_MS {
-            call.acknowledge_again(answered_cseq);
+            if !is_unanswered {
+                call.acknowledge_again(answered_cseq);
+            }
             invite.into_iter().for_each(|invite| call.answer_again(now, invite));
         }
-        call.begin_refresh(now, is_proven);
+        match is_unanswered {
+            true => call.begin_refresh_by_caller(now),
+            false => call.begin_refresh(now, is_proven),
+        }
         Some(call)
+    }
+
+    /// The callee's first 2xx has an offer that the caller has not answered, by what the log knows: its ACK waits for that
+    /// answer. True if it is so.
+    fn hold_offer(&mut self, cseq: u32) -> bool {
+        let is_unanswered = self.caller.media.remote.is_none();
+        let callee =
+            self.callees.first_mut().filter(|leg| is_unanswered && leg.direction == LegDirection::Out);
+        let Some(callee) = callee.filter(|leg| leg.media.local.is_none() && leg.media.remote.is_some())
+        else {
+            return false;
+        };
+        callee.ack_due = Some(cseq);
+        true
     }
 
     /// The callee's first 2xx may be without its ACK.
@@ -201,16 +222,27 @@ impl Call {
         let callee_first = self.callees.first().is_some_and(hard) && !hard(&self.caller);
         let due = Refresh::Due { at_ms: now.steady_ms, tries: 0 };
         let later = if is_proven { due } else { Refresh::Waiting };
-        // A caller that may only learn of its answer now is told where the call is a moment after that.
-        let at_ms = now.steady_ms + if self.caller.unacknowledged.is_some() { ANSWERED_MS } else { 0 };
         self.caller.refresh = match (callee_first, is_proven) {
             (true, false) => Refresh::Waiting,
-            (true, true) | (false, _) => Refresh::Due { at_ms, tries: 0 },
+            (true, true) | (false, _) => self.caller_is_due(now),
         };
         for callee in &mut self.callees {
             callee.refresh = if callee_first { due } else { later };
         }
         self.refresh_due(now);
+    }
+
+    /// The caller alone can say what the callee is to be told.
+    fn begin_refresh_by_caller(&mut self, now: Now) {
+        self.caller.refresh = self.caller_is_due(now);
+        self.callees.iter_mut().for_each(|callee| callee.refresh = Refresh::Waiting);
+        self.refresh_due(now);
+    }
+
+    /// A caller that may only learn of its answer now is told where the call is a moment after that.
+    fn caller_is_due(&self, now: Now) -> Refresh {
+        let wait_ms = if self.caller.unacknowledged.is_some() { ANSWERED_MS } else { 0 };
+        Refresh::Due { at_ms: now.steady_ms + wait_ms, tries: 0 }
     }
 
     /// Tells each phone whose turn it is.
@@ -338,12 +370,18 @@ impl Call {
         let answer = super::wire::description(message);
         let Some(leg) = self.leg(id) else { return };
         leg.refresh_target(message);
-        leg.media.remote = answer.or(leg.media.remote.take());
+        leg.media.remote = answer.clone().or(leg.media.remote.take());
         leg.refresh = Refresh::Done;
         leg.unacknowledged = None;
         self.acknowledge(id, None);
-        self.update_hold();
-        self.set_media();
+        let held = self.peer_of(id).filter(|peer| self.leg(*peer).is_some_and(|leg| leg.ack_due.is_some()));
+        match held {
+            Some(peer) => self.answer_held_offer(now, id, peer, answer),
+            None => {
+                self.update_hold();
+                self.set_media();
+            }
+        }
         for leg in std::iter::once(&mut self.caller).chain(&mut self.callees) {
             if leg.refresh == Refresh::Waiting {
                 leg.refresh = Refresh::Due { at_ms: now.steady_ms, tries: 0 };
@@ -351,9 +389,7 @@ impl Call {
         }
         self.refresh_due(now);
         if !self.is_moving() {
-            let change = self.change(None);
-            let command = Command::Checkpoint { call: self.id, epoch: self.epoch, change };
-            self.put(Output::Propose { what: Proposal::Note, command: Box::new(command) });
+            self.checkpoint(None);
         }
     }
 

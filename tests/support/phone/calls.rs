@@ -52,7 +52,7 @@ impl Phone {
             let (name, value) = challenge.answer(&self.credentials(), "INVITE", &leg.target);
             request.add(name, &value);
         }
-        let request = request.with_sdp(&self.sdp(direction));
+        let request = if self.offers { request.with_sdp(&self.sdp(direction)) } else { request };
         self.send(&request);
         request
     }
@@ -74,6 +74,7 @@ impl Phone {
                 call.leg.establish(&response);
                 let mut ack = call.leg.request("ACK");
                 ack.headers.insert(0, ("Via".into(), self.via()));
+                let ack = if self.offers { ack } else { ack.with_sdp(&self.sdp("sendrecv")) };
                 self.send(&ack);
             }
             Some(300..) => self.acknowledge_failure(call, &response),
@@ -88,6 +89,13 @@ impl Phone {
         let response = self.response(call, 200);
         assert_eq!(response.status(), Some(status), "{}", response.start);
         response
+    }
+
+    /// The 200 to the call's INVITE, which is left without its ACK.
+    #[track_caller]
+    pub fn hears_answer(&mut self, call: &Call) -> Message {
+        let found = self.next(SOON, |m| of(m, &call.invite) && m.status() == Some(200));
+        found.unwrap_or_else(|| panic!("{}: no 200", self.account.number))
     }
 
     /// A re-INVITE with this direction; its 200.
@@ -152,10 +160,21 @@ impl Phone {
 
     /// Waits for the ACK of this side's final answer.
     #[track_caller]
-    pub fn acknowledged(&mut self, call: &Call) {
+    pub fn acknowledged(&mut self, call: &Call) -> Message {
         let id = call.leg.call_id.clone();
         let ack = self.next(SOON, |m| m.method() == Some("ACK") && m.get("Call-ID") == Some(&id));
-        assert!(ack.is_some(), "{}: no ACK", self.account.number);
+        ack.unwrap_or_else(|| panic!("{}: no ACK", self.account.number))
+    }
+
+    /// Takes the re-INVITE by which the node that goes on with this call says where it is now; gives that.
+    #[track_caller]
+    pub fn is_told(&mut self, call: &Call) -> Message {
+        let mut again = self.incoming();
+        assert_eq!(again.leg.call_id, call.leg.call_id, "it is told in the dialog that it has");
+        again.leg = call.leg.clone();
+        self.answer(&mut again, 200, "OK");
+        self.acknowledged(&again);
+        again.invite
     }
 
     /// Ends the call; the BYE must be answered 200.

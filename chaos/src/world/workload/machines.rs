@@ -206,6 +206,7 @@ fn kind_of(command: &Command) -> call::Proposal {
         Command::Checkpoint { change, .. } => match change.note {
             Some(CallNote::Answered) => call::Proposal::Answer,
             Some(CallNote::Held | CallNote::Resumed) => call::Proposal::Exchange,
+            None if change.bridge.is_some() => call::Proposal::Shape,
             Some(CallNote::Ringing) | None => call::Proposal::Note,
         },
         _ => call::Proposal::End,

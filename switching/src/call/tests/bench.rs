@@ -249,6 +249,7 @@ impl Bench {
         let what = match what {
             "create" => Proposal::Create,
             "note" => Proposal::Note,
+            "shape" => Proposal::Shape,
             "answer" => Proposal::Answer,
             "exchange" => Proposal::Exchange,
             "move" => Proposal::Move,

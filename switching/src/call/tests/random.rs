@@ -13,6 +13,16 @@ use crate::machine::Machine;
 /// Outputs of one step at most: a hang-up of a caller and three targets with eight INFOs and a re-INVITE on their way.
 const OUTPUTS_MAX: usize = 32;
 
+const PROPOSALS: [Proposal; 7] = [
+    Proposal::Create,
+    Proposal::Note,
+    Proposal::Shape,
+    Proposal::Answer,
+    Proposal::Exchange,
+    Proposal::Move,
+    Proposal::End,
+];
+
 /// Something that happens.
 #[derive(Debug, Clone)]
 enum Act {
@@ -304,12 +314,12 @@ proptest! {
     #[test]
     fn outcomes_that_nobody_waits_for_do_no_harm(
         acts in prop::collection::vec(act(), 0..30),
-        stray in prop::collection::vec((0usize..30, 0usize..5, 0usize..4), 0..10),
+        stray in prop::collection::vec((0usize..30, 0..PROPOSALS.len(), 0usize..4), 0..10),
     ) {
         let Some(mut run) = Run::new(&["targets=102a,102b", "sdp"]) else { return Ok(()) };
         for (at, act) in acts.into_iter().enumerate() {
             for (_, what, outcome) in stray.iter().filter(|(when, _, _)| *when == at) {
-                let what = [Proposal::Create, Proposal::Note, Proposal::Answer, Proposal::Exchange, Proposal::End][*what];
+                let what = PROPOSALS[*what];
                 let outcome = [
                     None,
                     Some(Ok(Reply::Done)),
