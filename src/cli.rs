@@ -113,7 +113,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
-    /// Run the node in the foreground; Ctrl-C or SIGTERM ends its calls and stops it, a second one stops it at once
+    /// Run the node in the foreground; Ctrl-C or SIGTERM hands its calls over and stops it, a second one stops it at once
     #[command(after_help = "Example:\n  tandem node run --config /etc/tandem/tandem.toml")]
     Run {
         /// The node's config
@@ -127,7 +127,9 @@ pub(crate) enum NodeCommand {
         guarded_by: Option<u32>,
     },
     /// Empty a node before maintenance: it takes no new work, and its calls go to other nodes without being heard
-    #[command(after_help = "Example, on the machine:\n  tandem node drain && systemctl restart tandem")]
+    #[command(
+        after_help = "Example:\n  tandem node drain n1   and then, on the machine of n1:  systemctl restart tandem"
+    )]
     Drain {
         /// Its name or id; the node that is asked, if left out
         node: Option<String>,

@@ -1,7 +1,7 @@
 //! One node, from its start to its orderly end: a [`guard`], and the worker that it starts and waits for.
 //!
 //! Order of the worker's start: open-files limit, log, cluster (which takes the data directory), pid file, switch, API. The end is the
-//! reverse: no new work, calls ended, files closed.
+//! reverse: no new work, calls handed over or ended, files closed.
 
 #[cfg(feature = "faults")]
 mod faults;
@@ -77,7 +77,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
 
     let ended = run_until_ended(config, &cluster, &switch, &mut signals).await;
     match &ended {
-        Ok(()) => tracing::info!("stopping: calls are ended; a second signal stops at once"),
+        Ok(()) => tracing::info!(
+            "stopping: calls go to other nodes, or end where none takes them; a second signal stops at once"
+        ),
         Err(error) => tracing::error!(%error, "this node can't go on"),
     }
     notify::stopping();

@@ -192,3 +192,129 @@ fn who_hangs_up_at_a_node_that_may_not_speak_is_thanked_and_the_new_owner_hears_
     let cdr = eventually(SOON, "its CDR", || demo.items(other, "/v1/cdrs").first().cloned());
     assert_eq!((&cdr["cause"], &cdr["epoch"]), (&"normal_clearing".into(), &2.into()));
 }
+
+/// A phone at the first node calls one at the second, which rings; the first node is cut off, and another one rings it anew.
+#[cfg(feature = "faults")]
+fn ringing_at_a_node_that_is_cut_off(demo: &Demo) -> (Phone, Call, Phone, Call) {
+    let (a, b) = (demo.account(), demo.account());
+    let mut caller = Phone::registered(demo, &a, 1);
+    let mut callee = Phone::registered(demo, &b, 2);
+    demo.await_registrations(1, &b, 1);
+    let mut out = caller.call(&b.number);
+    let mut inc = callee.incoming();
+    callee.answer(&mut inc, 180, "Ringing");
+    caller.response(&mut out, 180);
+    eventually(SOON, "the log has the call", || (demo.items(2, "/v1/calls").len() == 1).then_some(()));
+    for node in ["n2", "n3"] {
+        assert_eq!(demo.fault(1, &format!("cut {node}")), "done");
+    }
+    callee.cancelled(&inc);
+    let mut again = callee.incoming();
+    callee.answer(&mut again, 180, "Ringing");
+    (caller, out, callee, again)
+}
+
+#[test]
+#[cfg(feature = "faults")]
+fn who_gives_up_at_a_node_that_lost_its_call_is_heard_by_the_new_owner() {
+    let demo = Demo::start(64);
+    let given_up = |(mut caller, mut out, mut callee, again): (Phone, Call, Phone, Call), cdrs: usize| {
+        caller.cancel(&out);
+        caller.expect(&mut out, 487);
+        callee.cancelled(&again);
+        eventually(SOON, "no call is left over", || demo.items(2, "/v1/calls").is_empty().then_some(()));
+        let found = demo.items(2, "/v1/cdrs");
+        assert_eq!((found.len(), &found[0]["cause"]), (cdrs, &"cancelled".into()), "{found:?}");
+    };
+
+    // While that node may not speak: it is heard when it is back.
+    let call = ringing_at_a_node_that_is_cut_off(&demo);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(1_200));
+            assert_eq!(demo.fault(1, "heal"), "done");
+        });
+        given_up(call, 1);
+    });
+    eventually(SOON, "n1 is up again", || (demo.member(2, 1)?["state"] == "up").then_some(()));
+
+    // When that node is back, and knows nothing of the INVITE any more.
+    let call = ringing_at_a_node_that_is_cut_off(&demo);
+    assert_eq!(demo.fault(1, "heal"), "done");
+    eventually(SOON, "n1 has lost its call", || {
+        (demo.member(1, 1)?["state"] == "up" && owned(&demo, 1, 1)? == 0).then_some(())
+    });
+    given_up(call, 2);
+}
+
+#[test]
+fn a_caller_whose_connection_died_with_its_node_lets_nobody_ring() {
+    let demo = Demo::start(65);
+    let (a, b) = (demo.account(), demo.account());
+    let mut caller = Phone::over_tcp(&demo, &a, 1);
+    caller.register();
+    let mut callee = Phone::registered(&demo, &b, 2);
+    demo.await_registrations(1, &b, 1);
+    let mut out = caller.call(&b.number);
+    let mut inc = callee.incoming();
+    callee.answer(&mut inc, 180, "Ringing");
+    caller.response(&mut out, 180);
+    eventually(SOON, "the log has the call", || (demo.items(2, "/v1/calls").len() == 1).then_some(()));
+    demo.kill(1);
+    callee.cancelled(&inc);
+    // It is rung anew until it is known that nobody listens at the caller's Contact.
+    let mut again = callee.incoming();
+    callee.answer(&mut again, 180, "Ringing");
+    callee.cancelled(&again);
+    let cdr = eventually(SOON, "its CDR", || demo.items(2, "/v1/cdrs").first().cloned());
+    assert_eq!((&cdr["cause"], &cdr["status"]), (&"node_lost".into(), &"not_answered".into()), "{cdr}");
+}
+
+#[test]
+fn nodes_that_all_stop_at_once_end_their_calls() {
+    let demo = Demo::start(66);
+    let mut talk = support::talk::Talk::begin(&demo, (1, 3));
+    let (a, b) = (demo.account(), demo.account());
+    let mut caller = Phone::registered(&demo, &a, 1);
+    let mut callee = Phone::registered(&demo, &b, 3);
+    demo.await_registrations(1, &b, 1);
+    let mut out = caller.call(&b.number);
+    let mut inc = callee.incoming();
+    callee.answer(&mut inc, 180, "Ringing");
+    caller.response(&mut out, 180);
+    std::thread::scope(|scope| {
+        scope.spawn(|| demo.stop());
+        scope.spawn(|| assert!(talk.caller.hears("BYE", SOON), "who called hears that it is over"));
+        scope.spawn(|| assert!(talk.callee.hears("BYE", SOON), "and who was called"));
+        scope.spawn(|| callee.cancelled(&inc));
+        caller.expect(&mut out, 503);
+    });
+    let demo = Demo::start_again(66, demo.dir.clone());
+    let cdrs = demo.items(2, "/v1/cdrs");
+    assert_eq!(cdrs.len(), 2, "{cdrs:?}");
+    assert!(cdrs.iter().all(|cdr| cdr["cause"] == "node_shutdown"), "{cdrs:?}");
+}
+
+#[test]
+fn a_phone_on_a_connection_to_a_drained_node_is_told_at_once() {
+    let demo = Demo::start(67);
+    let (a, b) = (demo.account(), demo.account());
+    let mut caller = Phone::registered(&demo, &a, 1);
+    let mut callee = Phone::over_tcp(&demo, &b, 1);
+    callee.register();
+    demo.await_registrations(1, &b, 1);
+    let mut out = caller.call(&b.number);
+    let mut inc = callee.incoming();
+    callee.answer(&mut inc, 200, "OK");
+    caller.expect(&mut out, 200);
+    callee.acknowledged(&inc);
+    // The connection stays at the node that is drained, which may not have heard yet whose the call is.
+    let (code, out_text, errors) = demo.cli(1, &["node", "drain"]);
+    assert_eq!(code, 0, "{out_text}{errors}");
+    std::thread::scope(|scope| {
+        scope.spawn(|| callee.is_told(&inc));
+        caller.is_told(&out);
+    });
+    assert_eq!(caller.bye(&mut out).status(), Some(200));
+    assert!(callee.hears("BYE", SOON));
+}

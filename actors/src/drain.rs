@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tandem_state::Command;
 use tandem_switching::call::Input;
@@ -49,13 +49,19 @@ pub(crate) async fn hand_over(shared: &Shared) -> bool {
 const LEAVE: Duration = Duration::from_secs(7);
 /// How long the others may take to hear that it takes no calls.
 const TOLD: Duration = Duration::from_millis(500);
+/// Nodes that were told to stop at one time hear of each other within this.
+const TOGETHER: Duration = Duration::from_millis(150);
 
-/// Before the end of the process: the others hear that this node takes no calls, then its calls go. False when nobody takes
-/// any.
+/// Before the end of the process, while there are calls: the others hear that this node takes none, then its calls go. False
+/// when nobody takes any.
 pub(crate) async fn leave(shared: &Arc<Shared>) -> bool {
     let drain = Command::Drain { node: shared.node, on: true };
     let emptied = async {
         let _ = tokio::time::timeout(TOLD, shared.propose(drain)).await;
+        tokio::time::sleep(TOGETHER).await;
+        if shared.calls_count() == 0 {
+            return;
+        }
         while shared.calls_count() > 0 {
             if !hand_over(shared).await {
                 return;
@@ -67,4 +73,16 @@ pub(crate) async fn leave(shared: &Arc<Shared>) -> bool {
     };
     let _ = tokio::time::timeout(LEAVE, emptied).await;
     shared.cluster.view().successor(shared.node).is_some()
+}
+
+/// Where all nodes stop at once, one that is done stays for what the others end: their phones may be reached by it, and the log
+/// wants a quorum.
+pub(crate) async fn stay(shared: &Shared, until: Instant) {
+    let others_end = || {
+        let view = shared.cluster.view();
+        view.successor(shared.node).is_none() && !view.calls.is_empty()
+    };
+    while others_end() && Instant::now() < until {
+        tokio::time::sleep(BETWEEN).await;
+    }
 }

@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::answers::{build, build_tagged};
 use crate::malformed::{self, Answers};
+use crate::registrations::is_connection;
 use crate::shared::Shared;
 use crate::wire::{Tell, encode};
 
@@ -273,11 +274,21 @@ impl Serving {
 
     /// The node that owns the call of a message, if that is not this one.
     fn owner_elsewhere(&self, message: &Message) -> Option<NodeId> {
-        let leg = named_leg(message)?;
+        let Some(leg) = named_leg(message) else { return self.rings_elsewhere(message) };
         if self.shared.leg(leg).is_some() {
             return None;
         }
         let owner = owner_of(&self.shared.cluster.view(), leg, message.is_request())?;
+        (owner != self.shared.node).then_some(owner)
+    }
+
+    /// A CANCEL names its INVITE alone, whose call may have gone to another node.
+    fn rings_elsewhere(&self, message: &Message) -> Option<NodeId> {
+        let is_cancel = message.is_request() && *message.method() == Method::Cancel;
+        if !is_cancel || self.invites.contains_key(&ServerKey::of_invite(message)) {
+            return None;
+        }
+        let owner = call::cancelled_by(&self.shared.cluster.view(), message)?.owner;
         (owner != self.shared.node).then_some(owner)
     }
 
@@ -377,11 +388,13 @@ impl Serving {
                 self.to_call(&message, |leg, message| call::Input::Acknowledged { leg, message })
             }
             Output::Cancel { invite, .. } => self.cancelled(&invite),
-            Output::Timeout { key: Key::Client(key) } | Output::TransportError { key: Key::Client(key) } => {
+            Output::Timeout { key: Key::Client(key) }
+            | Output::TransportError { key: Key::Client(key), .. } => {
                 self.unanswered(&key);
             }
-            // A refusal of ours that was never acknowledged, or could not be sent: nobody waits for it.
-            Output::Timeout { key: Key::Server(_) } | Output::TransportError { key: Key::Server(_) } => {}
+            Output::TransportError { key: Key::Server(key), peer } => self.unheard(&key, &peer.0),
+            // A refusal of ours that was never acknowledged: nobody waits for it.
+            Output::Timeout { key: Key::Server(_) } => {}
             Output::Stray { message, .. } => self.stray(&message),
         }
     }
@@ -403,9 +416,21 @@ impl Serving {
     }
 
     fn cancelled(&mut self, invite: &ServerKey) {
+        self.to_caller_of(invite, call::Input::Cancelled);
+    }
+
+    /// Who asked can't be answered. A caller whose connection is gone has given its call up.
+    fn unheard(&mut self, key: &ServerKey, flow: &Flow) {
+        if is_connection(flow) {
+            self.to_caller_of(key, call::Input::CallerGone);
+        }
+    }
+
+    /// To the call of a caller's INVITE that has no final answer yet.
+    fn to_caller_of(&self, invite: &ServerKey, input: call::Input) {
         let slot = self.invites.get(invite).and_then(|call| self.shared.call(*call));
         if let Some(slot) = slot {
-            let _ = slot.send(call::Input::Cancelled);
+            let _ = slot.send(input);
         }
     }
 

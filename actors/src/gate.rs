@@ -4,9 +4,7 @@
 use std::sync::{OnceLock, Weak};
 
 use tandem_cluster::{Cluster, Lease};
-use tandem_state::LegId;
-use tandem_switching::Call;
-use tandem_switching::authority::{Asked, asked, is_outdated, may_be_said_without};
+use tandem_switching::authority::{Asked, asked, is_held_back, is_outdated, may_be_said_without};
 use tandem_transport::sip::{Gate, Path};
 
 use crate::shared::Shared;
@@ -30,12 +28,12 @@ impl Authority {
     }
 
     fn may_ask(&self, asked: &Asked) -> bool {
-        !is_outdated(&self.cluster.view(), asked) && !self.is_frozen(asked.leg)
+        !is_outdated(&self.cluster.view(), asked) && !self.is_held_back(asked)
     }
 
-    fn is_frozen(&self, leg: LegId) -> bool {
-        let slot = self.shared.get().and_then(Weak::upgrade).and_then(|shared| shared.leg(leg));
-        slot.is_some_and(|slot| slot.with(Call::is_frozen))
+    fn is_held_back(&self, asked: &Asked) -> bool {
+        let slot = self.shared.get().and_then(Weak::upgrade).and_then(|shared| shared.leg(asked.leg));
+        slot.is_some_and(|slot| slot.with(|call| is_held_back(call, asked)))
     }
 }
 

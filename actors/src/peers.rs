@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tandem_cluster::{PeerFuture, PeerHandler};
-use tandem_state::{Cause, Flow, NodeId};
+use tandem_state::{CallId, Cause, Flow, NodeId};
 use tandem_switching::call;
 use tandem_switching::registration::BindingId;
 use tandem_transport::sip::Incoming;
@@ -22,13 +22,8 @@ pub(crate) struct Peers(pub(crate) Arc<Shared>);
 impl PeerHandler for Peers {
     fn call(&self, _from: NodeId, payload: Bytes) -> PeerFuture {
         let told = match decode::<Ask>(&payload) {
-            Some(Ask::HangUp { call }) => match self.0.call(call) {
-                Some(slot) => {
-                    let taken = slot.send(call::Input::HangUp(Cause::AdminHangup));
-                    if taken.is_ok() { Told::Done } else { Told::Refused }
-                }
-                None => Told::NotFound,
-            },
+            Some(Ask::HangUp { call }) => self.end(call, Cause::AdminHangup),
+            Some(Ask::End { call, cause }) => self.end(call, cause),
             Some(Ask::Held { bindings }) => {
                 let ids = bindings.into_iter().map(|(tenant, number, key)| BindingId { tenant, number, key });
                 Told::Held(ids.map(|id| self.0.held(&id)).collect())
@@ -49,6 +44,11 @@ impl PeerHandler for Peers {
 }
 
 impl Peers {
+    fn end(&self, call: CallId, cause: Cause) -> Told {
+        let Some(slot) = self.0.call(call) else { return Told::NotFound };
+        if slot.send(call::Input::HangUp(cause)).is_ok() { Told::Done } else { Told::Refused }
+    }
+
     /// A call's owner speaks to its phone through this node. What a former owner said and comes too late is stopped at the
     /// gate.
     fn send(&self, from: NodeId, flow: Flow, bytes: Vec<u8>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_media::quality::Impairment;
-use tandem_state::{CallId, Command, NodeEpoch, Quality};
+use tandem_state::{CallId, Cause, Command, NodeEpoch, Quality};
 use tandem_switching::registration::BindingId;
 use tandem_switching::{Call, Now, Registration, call, qualify, registration, routing};
 use tandem_transport::rtp::{Session, SessionCounters};
@@ -58,7 +58,7 @@ impl Ports<Call> for CallPorts {
                 let (calls, legs) = ([self.call].into(), slot.with(|call| call.leg_ids().collect()));
                 self.shared.order(Order::Abandon(Abandoned { calls, legs, requests: Vec::new() }));
             }
-            call::Output::PassOnHangUp => self.hang_up_elsewhere(),
+            call::Output::PassOnHangUp(cause) => self.hang_up_elsewhere(cause),
             call::Output::PassOn { requests } => self.shared.order(Order::PassOn { requests }),
             call::Output::Adopt { invite, flow } => {
                 self.shared.order(Order::Adopt { call: self.call, invite, flow, under: self.epoch });
@@ -86,11 +86,11 @@ impl CallPorts {
         });
     }
 
-    fn hang_up_elsewhere(&self) {
+    fn hang_up_elsewhere(&self, cause: Cause) {
         let (shared, call) = (Arc::clone(&self.shared), self.call);
         tokio::spawn(async move {
-            if let Err(error) = hang_up_elsewhere(&shared, call).await {
-                tracing::warn!(%call, %error, "a call that was handed over is not hung up, as was ordered meanwhile");
+            if let Err(error) = hang_up_elsewhere(&shared, call, cause).await {
+                tracing::warn!(%call, %error, "a call that is another node's now is not ended, as was wanted here");
             }
         });
     }

@@ -130,10 +130,19 @@ pub async fn start(cluster: Cluster, config: Config) -> Result<Switch, StartErro
 }
 
 /// Has the owner of a call, another node, end it.
-pub(crate) async fn hang_up_elsewhere(shared: &Shared, call: CallId) -> Result<(), HangUpError> {
+pub(crate) async fn hang_up_elsewhere(
+    shared: &Shared,
+    call: CallId,
+    cause: Cause,
+) -> Result<(), HangUpError> {
     let owner = shared.cluster.view().calls.get(&call).map(|call| call.owner);
     let owner = owner.filter(|owner| *owner != shared.node).ok_or(HangUpError::NotFound)?;
-    let told = shared.cluster.call_peer(owner, encode(&Ask::HangUp { call }), OWNER_WAIT).await;
+    let ask = match cause {
+        // What an older build understands.
+        Cause::AdminHangup => Ask::HangUp { call },
+        _ => Ask::End { call, cause },
+    };
+    let told = shared.cluster.call_peer(owner, encode(&ask), OWNER_WAIT).await;
     match told.map(|bytes| decode::<Told>(&bytes)) {
         Ok(Some(Told::Done)) => Ok(()),
         Ok(Some(Told::NotFound)) => Err(HangUpError::NotFound),
@@ -149,7 +158,7 @@ impl Switch {
         if let Some(slot) = self.shared.call(call) {
             return slot.send(call::Input::HangUp(Cause::AdminHangup)).map_err(|_| HangUpError::Refused);
         }
-        hang_up_elsewhere(&self.shared, call).await
+        hang_up_elsewhere(&self.shared, call, Cause::AdminHangup).await
     }
 
     /// `Ok` while this node may take calls, else why not.
@@ -217,7 +226,8 @@ impl Switch {
     /// the sockets.
     pub async fn shutdown(&self, wait: Duration) {
         self.refuse_new_work();
-        let go_on_elsewhere = self.calls() > 0 && drain::leave(&self.shared).await;
+        let any = !self.shared.cluster.view().calls.is_empty();
+        let go_on_elsewhere = any && drain::leave(&self.shared).await;
         let until = Instant::now() + wait;
         for id in self.shared.call_ids().into_iter().filter(|_| !go_on_elsewhere) {
             if let Some(slot) = self.shared.call(id) {
@@ -227,6 +237,7 @@ impl Switch {
         while self.calls() > 0 && !go_on_elsewhere && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        drain::stay(&self.shared, until).await;
         self.root.stop(None);
         self.shared.transport.shutdown();
     }

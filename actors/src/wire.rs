@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tandem_state::{BindingKey, CallId, Flow, TenantId};
+use tandem_state::{BindingKey, CallId, Cause, Flow, TenantId};
 
 use crate::held::Held;
 
@@ -42,6 +42,13 @@ pub(crate) enum Ask {
     Held {
         /// One page of a list at most.
         bindings: Vec<(TenantId, String, BindingKey)>,
+    },
+    /// End a call that you own, for this.
+    End {
+        /// This one.
+        call: CallId,
+        /// Why.
+        cause: Cause,
     },
 }
 

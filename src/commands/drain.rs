@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tandem_api::views::{DrainView, StatusView};
+use tandem_api::views::{DrainView, MemberView, StatusView};
 
 use crate::cli::Format;
 use crate::client::{Client, segment};
@@ -11,6 +11,10 @@ use crate::output::{progress, show};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(300);
+
+fn takes_work(node: &MemberView) -> bool {
+    node.role == "full" && node.state == "up"
+}
 
 /// Has a node emptied, and waits until it is.
 pub(super) async fn drain(
@@ -26,6 +30,11 @@ pub(super) async fn drain(
         let status: StatusView = client.get("/v1/cluster", &[]).await?;
         let left = status.nodes.iter().find(|node| node.name == emptied.node).map_or(0, |node| node.calls);
         if left == 0 {
+            if !status.nodes.iter().any(takes_work) {
+                progress(
+                    "no node takes calls and registrations now; one that is not to be stopped: `tandem node undrain NAME`",
+                );
+            }
             return show(format, &emptied, |it| format!("{} has no calls and takes no work\n", it.node));
         }
         if told.replace(left) != Some(left) {

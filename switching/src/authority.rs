@@ -10,7 +10,7 @@
 use tandem_sip::header::Header;
 use tandem_state::{CallEpoch, LegId, NodeId, State};
 
-use crate::call;
+use crate::call::{self, Call};
 
 /// A request in a dialog of a call, by its own words.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +40,12 @@ pub fn drawn_by(leg: LegId) -> NodeId {
 /// By the log the call is of a later ownership than this request. One that the log does not have (yet, or any more) is not.
 pub fn is_outdated(view: &State, asked: &Asked) -> bool {
     view.call_of(asked.leg).is_some_and(|call| asked.epoch < call.epoch)
+}
+
+/// A request of a call's machine here, or of a former ownership, while that call is being handed over. What its next owner says
+/// by a flow of this node, which may lag behind the log, is not held back.
+pub fn is_held_back(call: &Call, asked: &Asked) -> bool {
+    call.is_frozen() && asked.epoch <= call.epoch()
 }
 
 /// A request of ours that opens or is in a dialog of a call, but for ACK and CANCEL.

@@ -34,7 +34,7 @@ use crate::machine::{Machine, Now};
 pub use leg::Leg;
 pub use media::is_relayable;
 pub use setup::{Interrupted, Setup, SetupTarget};
-pub use takeover::{TakenLeg, Takeover, Way, invite_of, legs_of};
+pub use takeover::{TakenLeg, Takeover, Way, cancelled_by, invite_of, legs_of};
 pub use wire::{branch_leg, epoch_of_cseq, leg_of_tag, named_leg};
 
 /// Numbers that shape a call.
@@ -63,6 +63,8 @@ impl Default for Settings {
 pub enum Input {
     /// The caller's CANCEL (RFC 3261 section 9.2); the transaction layer has answered it.
     Cancelled,
+    /// The caller's connection is gone, and with it the INVITE.
+    CallerGone,
     /// A request inside a leg's dialog (section 12.2.2).
     Request {
         /// Whose dialog.
@@ -181,8 +183,8 @@ pub enum Output {
     },
     /// By the log's word the call is another's: nothing more is asked or answered in its dialogs.
     Abandon,
-    /// An order to end the call waited: it is the new owner's to carry out.
-    PassOnHangUp,
+    /// The call was to end for this, and nothing in the log says so: it is the new owner's to carry out.
+    PassOnHangUp(Cause),
     /// Take over the server transaction that this INVITE opened at another node; [`Output::Respond`] answers it.
     Adopt {
         /// As it came.
@@ -403,6 +405,7 @@ impl Machine for Call {
         let Some(input) = self.unless_frozen(input) else { return };
         match input {
             Input::Cancelled => self.cancelled(now),
+            Input::CallerGone => self.caller_gone(now),
             Input::Request { leg, key, message, flow } => self.request(now, leg, key, message, flow),
             Input::Acknowledged { leg, message } => self.acknowledged(now, leg, &message),
             Input::Response { leg, message } => self.response(now, leg, message),

@@ -35,11 +35,20 @@ impl Sim {
     }
 
     fn owner_elsewhere(&mut self, id: NodeId, message: &Message) -> Option<NodeId> {
-        let leg = named_leg(message)?;
+        let Some(leg) = named_leg(message) else { return self.rings_elsewhere(id, message) };
         if self.process(id).legs.contains_key(&leg) {
             return None;
         }
         owner_of(self.state(id), leg, message.is_request()).filter(|owner| *owner != id)
+    }
+
+    /// A CANCEL names its INVITE alone.
+    fn rings_elsewhere(&mut self, id: NodeId, message: &Message) -> Option<NodeId> {
+        let is_cancel = message.is_request() && *message.method() == Method::Cancel;
+        if !is_cancel || self.process(id).invites.contains_key(&ServerKey::of_invite(message)) {
+            return None;
+        }
+        call::cancelled_by(self.state(id), message).map(|call| call.owner).filter(|owner| *owner != id)
     }
 
     pub(super) fn pass_on(&mut self, id: NodeId, owner: NodeId, flow: Flow, message: Message) {
@@ -118,10 +127,11 @@ impl Sim {
                     self.input(id, call, Input::Cancelled);
                 }
             }
-            Output::Timeout { key: Key::Client(key) } | Output::TransportError { key: Key::Client(key) } => {
+            Output::Timeout { key: Key::Client(key) }
+            | Output::TransportError { key: Key::Client(key), .. } => {
                 self.unanswered(id, &key);
             }
-            Output::Timeout { key: Key::Server(_) } | Output::TransportError { key: Key::Server(_) } => {}
+            Output::Timeout { key: Key::Server(_) } | Output::TransportError { key: Key::Server(_), .. } => {}
             Output::Stray { .. } => {}
         }
     }

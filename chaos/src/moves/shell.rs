@@ -51,10 +51,10 @@ impl Sim {
                     }
                 }
             }
-            Output::PassOnHangUp => {
+            Output::PassOnHangUp(cause) => {
                 let owner = self.state(id).calls.get(&call).map(|call| call.owner);
                 if let Some(owner) = owner.filter(|owner| *owner != id) {
-                    self.tell(id, owner, Tell::HangUp(call));
+                    self.tell(id, owner, Tell::HangUp(call, cause));
                 }
             }
             Output::Abandon => {

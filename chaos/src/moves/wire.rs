@@ -33,7 +33,7 @@ pub(crate) enum Tell {
     /// A phone said this to me.
     Received(Flow, Message),
     /// End this call.
-    HangUp(CallId),
+    HangUp(CallId, tandem_state::Cause),
 }
 
 impl Sim {
@@ -157,7 +157,7 @@ impl Sim {
                 }
             }
             Tell::Received(flow, message) => self.incoming(id, flow, message),
-            Tell::HangUp(call) => self.input(id, call, call::Input::HangUp(tandem_state::Cause::AdminHangup)),
+            Tell::HangUp(call, cause) => self.input(id, call, call::Input::HangUp(cause)),
         }
     }
 

@@ -68,6 +68,8 @@ pub enum Output<P> {
     TransportError {
         /// The transaction.
         key: Key,
+        /// This one.
+        peer: P,
     },
     /// A response that belongs to no transaction here: late, forged, or meant for a node that was lost. Act on a 2xx
     /// to an INVITE of a call that was taken over, drop the rest.
@@ -424,7 +426,7 @@ fn outward<P: Peer>(slot: &Slot<P>, output: MachineOutput) -> Option<Output<P>> 
             Key::Server(key) => Output::Request { key, message, peer: peer() },
         },
         MachineOutput::Timeout => Output::Timeout { key: slot.key() },
-        MachineOutput::TransportError => Output::TransportError { key: slot.key() },
+        MachineOutput::TransportError => Output::TransportError { key: slot.key(), peer: peer() },
         MachineOutput::SendCancel(_) | MachineOutput::Terminated => return None,
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tandem_sip::message::Message;
-use tandem_state::{CallNote, Cause, LegId, Refusal, Reply};
+use tandem_state::{CallEpoch, CallNote, Cause, LegId, Refusal, Reply};
 
 use super::leg::Stage;
 use super::{Call, Creation, Output, Phase, Proposal};
@@ -34,9 +34,7 @@ impl Call {
         self.attempt.answer = Some(now.cluster);
         self.phase = Phase::Answering { winner: id };
         self.leave_dial(now, id);
-        if self.caller.media.remote.is_some() {
-            self.acknowledge(id, None);
-        } else if let Some(leg) = self.leg(id) {
+        if let Some(leg) = self.leg(id) {
             leg.ack_due = Some(leg.first_cseq());
         }
         let Some(description) = description else {
@@ -56,7 +54,8 @@ impl Call {
         self.propose_checkpoint(Proposal::Answer, self.change(Some(CallNote::Answered)));
     }
 
-    /// The answer is recorded: the caller hears of it.
+    /// The answer is recorded: both hear of it. A phone that was acknowledged before would stay in a dialog that nobody knows, if
+    /// the answer never came into the log.
     pub(super) fn answer_recorded(&mut self, now: Now, outcome: Option<Result<Reply, Refusal>>) {
         let Phase::Answering { winner } = self.phase else { return };
         match outcome {
@@ -66,6 +65,9 @@ impl Call {
         }
         let Stage::Invited { key, invite } = &self.caller.stage else { return };
         let (key, invite) = (key.clone(), invite.clone());
+        if self.caller.media.remote.is_some() {
+            self.acknowledge(winner, None);
+        }
         let description = self.caller.media.local.clone();
         let response =
             self.caller.response(&invite, 200, None, description.as_deref(), &self.settings.product);
@@ -181,6 +183,10 @@ impl Call {
         if let Stage::Leaving { cause } = leg.stage {
             self.bye(id, cause);
             return self.over_when_done();
+        }
+        if self.epoch > CallEpoch(1) {
+            // It rang at a node that was lost: the caller may have given up there.
+            self.attempt.answer = None;
         }
         self.finish(now, Cause::Unreachable);
     }

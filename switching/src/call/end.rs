@@ -152,9 +152,18 @@ impl Call {
         if self.phase == Phase::Over {
             return;
         }
+        let wanted = self.unrecorded_wish();
         self.outputs.clear();
         self.leave_to_successor();
+        wanted.into_iter().for_each(|cause| self.put(Output::PassOnHangUp(cause)));
         self.forget_all();
+    }
+
+    /// Somebody ended the call, and the log has not heard of it.
+    fn unrecorded_wish(&self) -> Option<Cause> {
+        let ends = matches!(self.phase, Phase::Ending { .. }) && !self.recorded;
+        let cause = self.attempt.end.as_ref().filter(|_| ends)?.cause;
+        matches!(cause, Cause::Cancelled | Cause::NormalClearing | Cause::AdminHangup).then_some(cause)
     }
 
     /// As [`Call::lost`], heard from the log's answer to a proposal before anybody else here knows: what was asked and answered

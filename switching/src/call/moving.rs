@@ -3,7 +3,7 @@
 
 use tandem_sip::message::Message;
 use tandem_sip::transaction::ServerKey;
-use tandem_state::{Command, Flow, NodeId, Refusal, Reply};
+use tandem_state::{Cause, Command, Flow, NodeId, Refusal, Reply};
 
 use super::{Call, Input, Output, Phase, Proposal};
 use crate::machine::{Machine, Now};
@@ -27,9 +27,12 @@ impl Frozen {
         self.again_ms
     }
 
-    /// What waits and is the new owner's: requests, and whether the call is to end.
-    fn into_legacy(self) -> (Vec<(ServerKey, Message, Flow)>, bool) {
-        let hang_up = self.waiting.iter().any(|input| matches!(input, Input::HangUp(_)));
+    /// What waits and is the new owner's: requests, and why the call is to end, if it is.
+    fn into_legacy(self) -> (Vec<(ServerKey, Message, Flow)>, Option<Cause>) {
+        let hang_up = self.waiting.iter().find_map(|input| match input {
+            Input::HangUp(cause) => Some(*cause),
+            _ => None,
+        });
         let request = |input| match input {
             Input::Request { key, message, flow, .. } => Some((key, message, flow)),
             _ => None,
@@ -113,9 +116,7 @@ impl Call {
                 if !requests.is_empty() {
                     self.put(Output::PassOn { requests });
                 }
-                if hang_up {
-                    self.put(Output::PassOnHangUp);
-                }
+                hang_up.into_iter().for_each(|cause| self.put(Output::PassOnHangUp(cause)));
             }
             None => self.put(Output::CloseMedia),
         }

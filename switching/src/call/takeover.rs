@@ -19,7 +19,8 @@ use tandem_sip::sdp::relay;
 use tandem_sip::transaction::ServerKey;
 use tandem_sip::uri::Uri;
 use tandem_state::{
-    self as state, Flow, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, State, Transport,
+    self as state, CallPhase, Cause, Flow, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, State,
+    Transport,
 };
 
 use super::leg::{Hold, Leg, LegMedia, Stage};
@@ -209,7 +210,7 @@ impl Call {
             let mut leg = taken(TakenLeg { record, media, ways: Vec::new() }, EndId(0), 0);
             (leg.sent_by, leg.dialog.local_cseq) = (sent_by, cseq.saturating_sub(1));
             let invite = leg.invite(None, 0, &product, 70);
-            let cancel = invite.and_then(|invite| super::wire::cancel(&invite, state::Cause::NodeLost));
+            let cancel = invite.and_then(|invite| super::wire::cancel(&invite, Cause::NodeLost));
             if let Some(message) = cancel {
                 self.put(Output::Send { message, flow });
             }
@@ -293,9 +294,10 @@ impl Call {
             481 if tries == 0 && self.leg(id).is_some_and(|leg| leg.unacknowledged.is_some()) => {
                 self.refresh_later(now, id, tries, None);
             }
+            // It has hung up when nobody heard it.
             481 => {
-                self.set_refresh(id, Refresh::Done);
-                self.dialog_lost(now, id, 481);
+                self.leg_over(id);
+                self.finish(now, Cause::NormalClearing);
             }
             491 => {
                 let wait_ms = self.leg(id).map_or(0, |leg| leg.glare_ms(tries));
@@ -465,6 +467,17 @@ pub fn legs_of<'a>(view: &'a State, call: &'a state::Call) -> impl Iterator<Item
 /// What began a call, if the log has it.
 pub fn invite_of(view: &State, call: &state::Call) -> Option<Message> {
     Message::parse(view.invites.get(&call.id)?.bytes().to_vec().into()).ok()
+}
+
+/// The call that rings for who sent this CANCEL, by the log.
+pub fn cancelled_by<'a>(view: &'a State, cancel: &Message) -> Option<&'a state::Call> {
+    let (key, branch) = (ServerKey::of_invite(cancel), cancel.via_top().branch?.as_bytes());
+    let rings = |call: &&state::Call| matches!(call.phase, CallPhase::Trying | CallPhase::Ringing);
+    // Not every INVITE is worth reading.
+    let named =
+        view.invites.iter().filter(|(_, invite)| invite.bytes().windows(branch.len()).any(|at| at == branch));
+    let calls = named.filter_map(|(id, _)| view.calls.get(id)).filter(rings);
+    calls.into_iter().find(|call| invite_of(view, call).is_some_and(|invite| ServerKey::of(&invite) == key))
 }
 
 /// `host:port` of a Contact of ours.

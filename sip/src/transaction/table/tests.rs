@@ -160,7 +160,7 @@ fn a_lost_peer_ends_what_speaks_to_it_and_nothing_else() {
     table.send_request(0, request("BYE", "z9hG4bK2"), ANN).unwrap();
     outputs(&mut table);
     table.transport_error(1, &BOB);
-    assert_eq!(outputs(&mut table), [Output::TransportError { key: Key::Client(lost) }]);
+    assert_eq!(outputs(&mut table), [Output::TransportError { key: Key::Client(lost), peer: BOB }]);
     assert_eq!(table.len(), 1);
 }
 
@@ -176,7 +176,7 @@ fn a_connection_that_closes_ends_what_is_still_open_on_it() {
     table.send_request(0, request("BYE", "z9hG4bK3"), Phone("dave", true)).unwrap();
     outputs(&mut table);
     table.transport_error(1, &CAROL);
-    assert_eq!(outputs(&mut table), [Output::TransportError { key: Key::Client(open) }]);
+    assert_eq!(outputs(&mut table), [Output::TransportError { key: Key::Client(open), peer: CAROL }]);
     table.transport_error(2, &CAROL);
     assert_eq!((outputs(&mut table), table.len()), (vec![], 1));
 }

@@ -93,6 +93,7 @@ impl Bench {
             ["media", "silent"] => self.input(Input::MediaSilent),
             ["media", "figures"] => self.input(Input::MediaFigures(Quality::default())),
             ["lost"] => self.input(Input::Lost),
+            ["caller", "gone"] => self.input(Input::CallerGone),
             ["move"] => self.input(Input::Move { to: NodeId(2) }),
             ["moved", how] => self.moved(*how == "proven"),
             [name, "is", "back"] => self.is_back(name),
@@ -368,7 +369,7 @@ impl Bench {
                 }
                 Output::CloseMedia => self.closing = true,
                 Output::Adopt { invite, .. } => drop(self.keys.insert(ServerKey::of(invite), "101".into())),
-                Output::LeaveMedia | Output::Abandon | Output::PassOn { .. } | Output::PassOnHangUp => {}
+                Output::LeaveMedia | Output::Abandon | Output::PassOn { .. } | Output::PassOnHangUp(_) => {}
                 Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
             }
             self.outputs.push(output);
@@ -408,7 +409,7 @@ impl Bench {
             Output::Adopt { .. } => vec!["adopt the INVITE".into()],
             Output::LeaveMedia => vec!["leave media".into()],
             Output::Abandon => vec!["abandon".into()],
-            Output::PassOnHangUp => vec!["pass on the hang-up".into()],
+            Output::PassOnHangUp(cause) => vec![format!("pass on the hang-up: {cause:?}")],
             Output::PassOn { requests } => requests
                 .iter()
                 .map(|(_, message, _)| format!("pass on {}", message.method().as_str()))

@@ -206,7 +206,7 @@ impl Exchange {
                 | Output::Abandon
                 | Output::LeaveMedia
                 | Output::PassOn { .. }
-                | Output::PassOnHangUp => {}
+                | Output::PassOnHangUp(_) => {}
                 Output::SetMedia(_) | Output::Listen(_) | Output::Forget(_) => {}
             }
         }
