@@ -7,12 +7,8 @@ mod support;
 use support::demo::{Account, Demo};
 use support::phone::{Call, Message, Phone};
 use support::proxy::Proxy;
+use support::talk::Talk;
 use support::{SOON, eventually};
-
-/// Until the second node knows of the call.
-fn await_call(demo: &Demo) {
-    eventually(SOON, "the log has the call", || (demo.items(2, "/v1/calls").len() == 1).then_some(()));
-}
 
 /// A phone that speaks to the proxy alone.
 fn behind(proxy: &Proxy, demo: &Demo, account: &Account) -> Phone {
@@ -29,11 +25,11 @@ fn is_by(message: &Message, proxy: &Proxy) {
 }
 
 #[track_caller]
-fn has_one_cdr(demo: &Demo, epoch: u64) {
+fn has_one_cdr(demo: &Demo) {
     for node in [2, 3] {
         let cdr = eventually(SOON, "its CDR", || demo.items(node, "/v1/cdrs").first().cloned());
         assert_eq!((&cdr["cause"], &cdr["status"]), (&"normal_clearing".into(), &"answered".into()), "{cdr}");
-        assert_eq!((&cdr["node"], &cdr["epoch"]), (&"n2".into(), &epoch.into()), "{cdr}");
+        assert_eq!((&cdr["node"], &cdr["epoch"]), (&"n2".into(), &2.into()), "{cdr}");
         assert_eq!(demo.items(node, "/v1/cdrs").len(), 1);
     }
     assert_eq!(demo.items(2, "/v1/calls").len(), 0);
@@ -44,14 +40,11 @@ fn a_call_through_a_proxy_goes_on_through_it_at_another_node() {
     let demo = Demo::start(60);
     let proxy = Proxy::start(&demo, 1);
     let (a, b) = (demo.account(), demo.account());
-    let (mut caller, mut callee) = (behind(&proxy, &demo, &a), behind(&proxy, &demo, &b));
+    let (caller, callee) = (behind(&proxy, &demo, &a), behind(&proxy, &demo, &b));
     demo.await_registrations(1, &b, 1);
-    let mut out = caller.call(&b.number);
-    let mut inc = callee.incoming();
+    let Talk { mut caller, mut out, mut callee, mut inc, .. } = Talk::between(caller, callee);
     is_by(&inc.invite, &proxy);
     assert!(inc.invite.get("Record-Route").is_some(), "{:?}", inc.invite);
-    callee.answer(&mut inc, 200, "OK");
-    caller.expect(&mut out, 200);
     callee.acknowledged(&inc);
     demo.kill(1);
 
@@ -65,7 +58,7 @@ fn a_call_through_a_proxy_goes_on_through_it_at_another_node() {
     // And so is what they say.
     assert_eq!(caller.bye(&mut out).status(), Some(200));
     assert!(callee.hears("BYE", SOON));
-    has_one_cdr(&demo, 2);
+    has_one_cdr(&demo);
 }
 
 #[test]
@@ -76,9 +69,9 @@ fn of_several_phones_that_ring_when_their_node_dies_all_ring_anew_and_one_answer
     let mut phones: Vec<Phone> = [1, 1, 3].map(|node| Phone::registered(&demo, &b, node)).into();
     demo.await_registrations(1, &b, 3);
     let mut out = caller.call(&b.number);
-    let rung: Vec<Call> = phones.iter_mut().map(ringing).collect();
+    let rung: Vec<Call> = phones.iter_mut().map(Phone::rings).collect();
     caller.response(&mut out, 180);
-    await_call(&demo);
+    eventually(SOON, "the log has the call", || (demo.items(2, "/v1/calls").len() == 1).then_some(()));
     demo.kill(1);
     for phone in [&mut caller].into_iter().chain(&mut phones[..2]) {
         phone.turn_to(demo.sip(2));
@@ -86,7 +79,7 @@ fn of_several_phones_that_ring_when_their_node_dies_all_ring_anew_and_one_answer
     for (phone, call) in phones.iter_mut().zip(&rung) {
         phone.cancelled(call);
     }
-    let again: Vec<Call> = phones.iter_mut().map(ringing).collect();
+    let again: Vec<Call> = phones.iter_mut().map(Phone::rings).collect();
     for (new, old) in again.iter().zip(&rung) {
         assert_ne!(new.leg.call_id, old.leg.call_id);
     }
@@ -99,14 +92,7 @@ fn of_several_phones_that_ring_when_their_node_dies_all_ring_anew_and_one_answer
     phones[1].cancelled(&second);
     assert_eq!(phones[2].bye(&mut answered).status(), Some(200));
     assert!(caller.hears("BYE", SOON));
-    has_one_cdr(&demo, 2);
-}
-
-/// The next call of this phone, which it says it rings for.
-fn ringing(phone: &mut Phone) -> Call {
-    let mut call = phone.incoming();
-    phone.answer(&mut call, 180, "Ringing");
-    call
+    has_one_cdr(&demo);
 }
 
 #[test]
@@ -134,7 +120,7 @@ fn an_offer_that_nobody_had_answered_when_the_node_died_is_answered_at_the_next(
     callee.is_told(&inc);
     assert_eq!(caller.bye(&mut out).status(), Some(200));
     assert!(callee.hears("BYE", SOON));
-    has_one_cdr(&demo, 2);
+    has_one_cdr(&demo);
 }
 
 #[test]
@@ -142,13 +128,10 @@ fn a_call_that_began_without_a_description_goes_on_with_what_was_agreed() {
     let demo = Demo::start(63);
     let (a, b) = (demo.account(), demo.account());
     let mut caller = Phone::registered(&demo, &a, 1);
-    let mut callee = Phone::registered(&demo, &b, 1);
+    let callee = Phone::registered(&demo, &b, 1);
     demo.await_registrations(1, &b, 1);
     caller.offers = false;
-    let mut out = caller.call(&b.number);
-    let mut inc = callee.incoming();
-    callee.answer(&mut inc, 200, "OK");
-    caller.expect(&mut out, 200);
+    let Talk { mut caller, out, mut callee, mut inc, .. } = Talk::between(caller, callee);
     callee.acknowledged(&inc);
     demo.kill(1);
     for (phone, call) in [(&mut caller, &out), (&mut callee, &inc)] {
@@ -158,5 +141,5 @@ fn a_call_that_began_without_a_description_goes_on_with_what_was_agreed() {
     }
     assert_eq!(callee.bye(&mut inc).status(), Some(200));
     assert!(caller.hears("BYE", SOON));
-    has_one_cdr(&demo, 2);
+    has_one_cdr(&demo);
 }

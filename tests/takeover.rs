@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::time::Duration;
 use support::demo::Demo;
 use support::phone::{Call, Phone};
+use support::talk::{Ringing, Talk};
 use support::town::{CALLS, back, epochs, owned, struck, town, went_on};
 use support::{SOON, eventually};
 
@@ -81,30 +82,19 @@ fn parent(pid: u32) -> u32 {
 
 /// A phone at the first node calls another one there, which rings; then that node dies. The second node, to which the phones
 /// speak from then on, tells the called one to stop and rings it anew.
-fn ringing(demo: &Demo) -> (Phone, Call, Phone, Call) {
-    let (a, b) = (demo.account(), demo.account());
-    let mut caller = Phone::registered(demo, &a, 1);
-    let mut callee = Phone::registered(demo, &b, 1);
-    demo.await_registrations(1, &b, 1);
-    let mut out = caller.call(&b.number);
-    let mut inc = callee.incoming();
-    callee.answer(&mut inc, 180, "Ringing");
-    caller.response(&mut out, 180);
-    eventually(SOON, "the log has the call", || (demo.items(2, "/v1/calls").len() == 1).then_some(()));
+fn ringing(demo: &Demo) -> Ringing {
+    let mut call = Ringing::begin(demo, Phone::registered(demo, &demo.account(), 1), 1);
     demo.kill(1);
-    caller.turn_to(demo.sip(2));
-    callee.turn_to(demo.sip(2));
-    callee.cancelled(&inc);
-    let again = callee.incoming();
-    assert_ne!(again.leg.call_id, inc.leg.call_id);
-    (caller, out, callee, again)
+    call.caller.turn_to(demo.sip(2));
+    call.callee.turn_to(demo.sip(2));
+    call.again();
+    call
 }
 
 #[test]
 fn a_call_that_rings_when_its_node_dies_is_answered_or_given_up_at_the_next() {
     let demo = Demo::start(37);
-    let (mut caller, mut out, mut callee, mut inc) = ringing(&demo);
-    callee.answer(&mut inc, 180, "Ringing");
+    let Ringing { mut caller, mut out, mut callee, mut inc } = ringing(&demo);
     callee.answer(&mut inc, 200, "OK");
     let ok = caller.expect(&mut out, 200);
     assert!(Call::audio_of(&ok).ip() == demo.sip(2).ip(), "{ok:?}");
@@ -114,8 +104,7 @@ fn a_call_that_rings_when_its_node_dies_is_answered_or_given_up_at_the_next() {
     assert_eq!((&cdr["status"], &cdr["node"], &cdr["epoch"]), (&"answered".into(), &"n2".into(), &2.into()));
     back(&demo, 1);
 
-    let (mut caller, out, mut callee, mut inc) = ringing(&demo);
-    callee.answer(&mut inc, 180, "Ringing");
+    let Ringing { mut caller, out, mut callee, inc } = ringing(&demo);
     caller.cancel(&out);
     callee.cancelled(&inc);
     eventually(SOON, "no call is left over", || demo.items(2, "/v1/calls").is_empty().then_some(()));
@@ -155,12 +144,9 @@ fn a_phone_whose_connection_died_with_its_node_is_told_of_its_call_when_it_regis
     let (a, b) = (demo.account(), demo.account());
     let mut caller = Phone::over_tcp(&demo, &a, 1);
     caller.register();
-    let mut callee = Phone::registered(&demo, &b, 2);
+    let callee = Phone::registered(&demo, &b, 2);
     demo.await_registrations(1, &b, 1);
-    let mut out = caller.call(&b.number);
-    let mut inc = callee.incoming();
-    callee.answer(&mut inc, 200, "OK");
-    caller.expect(&mut out, 200);
+    let Talk { out, mut callee, mut inc, .. } = Talk::between(caller, callee);
     callee.acknowledged(&inc);
     demo.kill(1);
     callee.is_told(&inc);
@@ -177,7 +163,7 @@ fn a_phone_whose_connection_died_with_its_node_is_told_of_its_call_when_it_regis
 #[cfg(feature = "faults")]
 fn who_hangs_up_at_a_node_that_may_not_speak_is_thanked_and_the_new_owner_hears_of_it() {
     let demo = Demo::start(40);
-    let mut talk = support::talk::Talk::begin(&demo, (1, 1));
+    let mut talk = Talk::begin(&demo, (1, 1));
     for node in ["n2", "n3"] {
         assert_eq!(demo.fault(1, &format!("cut {node}")), "done");
     }
@@ -195,33 +181,24 @@ fn who_hangs_up_at_a_node_that_may_not_speak_is_thanked_and_the_new_owner_hears_
 
 /// A phone at the first node calls one at the second, which rings; the first node is cut off, and another one rings it anew.
 #[cfg(feature = "faults")]
-fn ringing_at_a_node_that_is_cut_off(demo: &Demo) -> (Phone, Call, Phone, Call) {
-    let (a, b) = (demo.account(), demo.account());
-    let mut caller = Phone::registered(demo, &a, 1);
-    let mut callee = Phone::registered(demo, &b, 2);
-    demo.await_registrations(1, &b, 1);
-    let mut out = caller.call(&b.number);
-    let mut inc = callee.incoming();
-    callee.answer(&mut inc, 180, "Ringing");
-    caller.response(&mut out, 180);
-    eventually(SOON, "the log has the call", || (demo.items(2, "/v1/calls").len() == 1).then_some(()));
+fn ringing_at_a_node_that_is_cut_off(demo: &Demo) -> Ringing {
+    let mut call = Ringing::begin(demo, Phone::registered(demo, &demo.account(), 1), 2);
     for node in ["n2", "n3"] {
         assert_eq!(demo.fault(1, &format!("cut {node}")), "done");
     }
-    callee.cancelled(&inc);
-    let mut again = callee.incoming();
-    callee.answer(&mut again, 180, "Ringing");
-    (caller, out, callee, again)
+    call.again();
+    call
 }
 
 #[test]
 #[cfg(feature = "faults")]
 fn who_gives_up_at_a_node_that_lost_its_call_is_heard_by_the_new_owner() {
     let demo = Demo::start(64);
-    let given_up = |(mut caller, mut out, mut callee, again): (Phone, Call, Phone, Call), cdrs: usize| {
+    let given_up = |call: Ringing, cdrs: usize| {
+        let Ringing { mut caller, mut out, mut callee, inc } = call;
         caller.cancel(&out);
         caller.expect(&mut out, 487);
-        callee.cancelled(&again);
+        callee.cancelled(&inc);
         eventually(SOON, "no call is left over", || demo.items(2, "/v1/calls").is_empty().then_some(()));
         let found = demo.items(2, "/v1/cdrs");
         assert_eq!((found.len(), &found[0]["cause"]), (cdrs, &"cancelled".into()), "{found:?}");
@@ -250,22 +227,13 @@ fn who_gives_up_at_a_node_that_lost_its_call_is_heard_by_the_new_owner() {
 #[test]
 fn a_caller_whose_connection_died_with_its_node_lets_nobody_ring() {
     let demo = Demo::start(65);
-    let (a, b) = (demo.account(), demo.account());
-    let mut caller = Phone::over_tcp(&demo, &a, 1);
+    let mut caller = Phone::over_tcp(&demo, &demo.account(), 1);
     caller.register();
-    let mut callee = Phone::registered(&demo, &b, 2);
-    demo.await_registrations(1, &b, 1);
-    let mut out = caller.call(&b.number);
-    let mut inc = callee.incoming();
-    callee.answer(&mut inc, 180, "Ringing");
-    caller.response(&mut out, 180);
-    eventually(SOON, "the log has the call", || (demo.items(2, "/v1/calls").len() == 1).then_some(()));
+    let mut call = Ringing::begin(&demo, caller, 2);
     demo.kill(1);
-    callee.cancelled(&inc);
-    // It is rung anew until it is known that nobody listens at the caller's Contact.
-    let mut again = callee.incoming();
-    callee.answer(&mut again, 180, "Ringing");
-    callee.cancelled(&again);
+    // The phone is rung anew until it is known that nobody listens at the caller's Contact.
+    call.again();
+    call.callee.cancelled(&call.inc);
     let cdr = eventually(SOON, "its CDR", || demo.items(2, "/v1/cdrs").first().cloned());
     assert_eq!((&cdr["cause"], &cdr["status"]), (&"node_lost".into(), &"not_answered".into()), "{cdr}");
 }
@@ -273,21 +241,14 @@ fn a_caller_whose_connection_died_with_its_node_lets_nobody_ring() {
 #[test]
 fn nodes_that_all_stop_at_once_end_their_calls() {
     let demo = Demo::start(66);
-    let mut talk = support::talk::Talk::begin(&demo, (1, 3));
-    let (a, b) = (demo.account(), demo.account());
-    let mut caller = Phone::registered(&demo, &a, 1);
-    let mut callee = Phone::registered(&demo, &b, 3);
-    demo.await_registrations(1, &b, 1);
-    let mut out = caller.call(&b.number);
-    let mut inc = callee.incoming();
-    callee.answer(&mut inc, 180, "Ringing");
-    caller.response(&mut out, 180);
+    let mut talk = Talk::begin(&demo, (1, 3));
+    let mut rings = Ringing::begin(&demo, Phone::registered(&demo, &demo.account(), 1), 3);
     std::thread::scope(|scope| {
         scope.spawn(|| demo.stop());
         scope.spawn(|| assert!(talk.caller.hears("BYE", SOON), "who called hears that it is over"));
         scope.spawn(|| assert!(talk.callee.hears("BYE", SOON), "and who was called"));
-        scope.spawn(|| callee.cancelled(&inc));
-        caller.expect(&mut out, 503);
+        scope.spawn(|| rings.callee.cancelled(&rings.inc));
+        rings.caller.expect(&mut rings.out, 503);
     });
     let demo = Demo::start_again(66, demo.dir.clone());
     let cdrs = demo.items(2, "/v1/cdrs");
@@ -299,18 +260,15 @@ fn nodes_that_all_stop_at_once_end_their_calls() {
 fn a_phone_on_a_connection_to_a_drained_node_is_told_at_once() {
     let demo = Demo::start(67);
     let (a, b) = (demo.account(), demo.account());
-    let mut caller = Phone::registered(&demo, &a, 1);
+    let caller = Phone::registered(&demo, &a, 1);
     let mut callee = Phone::over_tcp(&demo, &b, 1);
     callee.register();
     demo.await_registrations(1, &b, 1);
-    let mut out = caller.call(&b.number);
-    let mut inc = callee.incoming();
-    callee.answer(&mut inc, 200, "OK");
-    caller.expect(&mut out, 200);
+    let Talk { mut caller, mut out, mut callee, inc, .. } = Talk::between(caller, callee);
     callee.acknowledged(&inc);
     // The connection stays at the node that is drained, which may not have heard yet whose the call is.
-    let (code, out_text, errors) = demo.cli(1, &["node", "drain"]);
-    assert_eq!(code, 0, "{out_text}{errors}");
+    let (code, text, errors) = demo.cli(1, &["node", "drain"]);
+    assert_eq!(code, 0, "{text}{errors}");
     std::thread::scope(|scope| {
         scope.spawn(|| callee.is_told(&inc));
         caller.is_told(&out);

@@ -274,7 +274,7 @@ impl Serving {
 
     /// The node that owns the call of a message, if that is not this one.
     fn owner_elsewhere(&self, message: &Message) -> Option<NodeId> {
-        let Some(leg) = named_leg(message) else { return self.rings_elsewhere(message) };
+        let Some(leg) = named_leg(message) else { return self.begun_elsewhere(message) };
         if self.shared.leg(leg).is_some() {
             return None;
         }
@@ -282,13 +282,14 @@ impl Serving {
         (owner != self.shared.node).then_some(owner)
     }
 
-    /// A CANCEL names its INVITE alone, whose call may have gone to another node.
-    fn rings_elsewhere(&self, message: &Message) -> Option<NodeId> {
-        let is_cancel = message.is_request() && *message.method() == Method::Cancel;
-        if !is_cancel || self.invites.contains_key(&ServerKey::of_invite(message)) {
+    /// A copy of an INVITE, or its CANCEL, whose call has gone to another node: it may come here because its sender turned away
+    /// from a node that was lost.
+    fn begun_elsewhere(&self, message: &Message) -> Option<NodeId> {
+        let of_caller = message.is_request() && matches!(message.method(), Method::Invite | Method::Cancel);
+        if !of_caller || self.invites.contains_key(&ServerKey::of_invite(message)) {
             return None;
         }
-        let owner = call::cancelled_by(&self.shared.cluster.view(), message)?.owner;
+        let owner = call::begun_by(&self.shared.cluster.view(), message)?.owner;
         (owner != self.shared.node).then_some(owner)
     }
 
@@ -455,7 +456,12 @@ impl Serving {
         if message.to().tag().is_some() {
             return self.in_dialog(key, message, flow);
         }
-        let is_new_work = matches!(message.method(), Method::Register | Method::Invite);
+        let is_invite = *message.method() == Method::Invite;
+        if is_invite && call::begun_by(&self.shared.cluster.view(), &message).is_some() {
+            // Its call is this node's since a moment, and nobody goes on with it yet: as on a lossy link.
+            return self.table.forget(&key);
+        }
+        let is_new_work = is_invite || *message.method() == Method::Register;
         if is_new_work && let Some(counted) = self.is_unready() {
             metrics::counter!(counted).increment(1);
             let retry_s = spread(UNREADY_RETRY_S, self.shared.ids.seed());

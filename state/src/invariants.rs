@@ -45,6 +45,7 @@ impl State {
         holds(1, rebuilt.held == self.held, || format!("{:?} for {:?}", self.held, rebuilt.held))?;
         holds(1, rebuilt.usage == self.usage, || format!("{:?} for {:?}", self.usage, rebuilt.usage))?;
         holds(1, rebuilt.expiries == self.expiries, || "bindings by expiry".to_owned())?;
+        holds(1, rebuilt.callers == self.callers, || "callers by Call-ID".to_owned())?;
         holds(1, rebuilt.key_expiries == self.key_expiries, || "keys by expiry".to_owned())?;
         holds(1, rebuilt.node_keys == self.node_keys, || format!("{} keys of nodes", self.node_keys))
     }

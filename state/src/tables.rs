@@ -79,6 +79,8 @@ pub struct State {
     pub usage: OrdMap<TenantId, Usage>,
     /// Derived: how many bindings have their flow at each node.
     pub held: OrdMap<NodeId, u32>,
+    /// Derived: callers' legs by the Call-ID of their INVITEs.
+    pub callers: OrdMap<(String, LegId), ()>,
     /// Derived: bindings by coarse expiry, for `Tick`.
     pub expiries: OrdMap<(ClusterTime, TenantId, String, BindingKey), ()>,
     /// Derived: idempotency keys by expiry, for `Tick`.
@@ -147,6 +149,7 @@ impl Default for State {
             by_name: OrdMap::new(),
             usage: OrdMap::new(),
             held: OrdMap::new(),
+            callers: OrdMap::new(),
             expiries: OrdMap::new(),
             key_expiries: OrdMap::new(),
             node_keys: 0,
@@ -218,6 +221,13 @@ impl State {
     /// The call that a leg is of.
     pub fn call_of(&self, leg: LegId) -> Option<&Call> {
         self.calls.get(&self.legs.get(&leg)?.call)
+    }
+
+    /// The calls that began with an INVITE of this Call-ID: hardly ever more than one.
+    pub fn calls_from(&self, call_id: &str) -> impl Iterator<Item = &Call> {
+        let from = (call_id.to_owned(), LegId(0));
+        let legs = self.callers.range(from..).take_while(move |((id, _), ())| id == call_id);
+        legs.filter_map(|((_, leg), ())| self.call_of(*leg))
     }
 
     /// How many bindings have their flow at a node.

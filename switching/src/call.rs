@@ -34,7 +34,7 @@ use crate::machine::{Machine, Now};
 pub use leg::Leg;
 pub use media::is_relayable;
 pub use setup::{Interrupted, Setup, SetupTarget};
-pub use takeover::{TakenLeg, Takeover, Way, cancelled_by, invite_of, legs_of};
+pub use takeover::{TakenLeg, Takeover, Way, begun_by, invite_of, legs_of};
 pub use wire::{branch_leg, epoch_of_cseq, leg_of_tag, named_leg};
 
 /// Numbers that shape a call.

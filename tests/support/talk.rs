@@ -17,10 +17,15 @@ impl Talk {
     /// A caller and a registered phone at these nodes, talking.
     pub fn begin(demo: &Demo, nodes: (u8, u8)) -> Talk {
         let (a, b) = (demo.account(), demo.account());
-        let mut caller = Phone::registered(demo, &a, nodes.0);
-        let mut callee = Phone::registered(demo, &b, nodes.1);
+        let caller = Phone::registered(demo, &a, nodes.0);
+        let callee = Phone::registered(demo, &b, nodes.1);
         demo.await_registrations(nodes.0, &b, 1);
-        let mut out = caller.call(&b.number);
+        Talk::between(caller, callee)
+    }
+
+    /// The same of these two.
+    pub fn between(mut caller: Phone, mut callee: Phone) -> Talk {
+        let mut out = caller.call(&callee.account.number);
         let mut inc = callee.incoming();
         callee.answer(&mut inc, 200, "OK");
         let answer = caller.expect(&mut out, 200);
@@ -37,6 +42,40 @@ impl Talk {
     /// The caller offers this direction anew, and the callee takes it.
     pub fn renegotiate(&mut self, direction: &str) {
         renegotiated(&mut self.caller, &mut self.out, &mut self.callee, &self.inc, direction);
+    }
+}
+
+/// A caller, and a phone that rings for it.
+pub struct Ringing {
+    pub caller: Phone,
+    pub out: Call,
+    pub callee: Phone,
+    pub inc: Call,
+}
+
+impl Ringing {
+    /// A phone that registers at this node rings for the caller, as all nodes know.
+    pub fn begin(demo: &Demo, mut caller: Phone, node: u8) -> Ringing {
+        let b = demo.account();
+        let mut callee = Phone::registered(demo, &b, node);
+        demo.await_registrations(1, &b, 1);
+        let known = demo.items(2, "/v1/calls").len();
+        let mut out = caller.call(&b.number);
+        let inc = callee.rings();
+        caller.response(&mut out, 180);
+        super::eventually(super::SOON, "the log has the call", || {
+            (demo.items(2, "/v1/calls").len() > known).then_some(())
+        });
+        Ringing { caller, out, callee, inc }
+    }
+
+    /// Another node rings the phone anew.
+    #[track_caller]
+    pub fn again(&mut self) {
+        self.callee.cancelled(&self.inc);
+        let again = self.callee.rings();
+        assert_ne!(again.leg.call_id, self.inc.leg.call_id);
+        self.inc = again;
     }
 }
 

@@ -35,20 +35,20 @@ impl Sim {
     }
 
     fn owner_elsewhere(&mut self, id: NodeId, message: &Message) -> Option<NodeId> {
-        let Some(leg) = named_leg(message) else { return self.rings_elsewhere(id, message) };
+        let Some(leg) = named_leg(message) else { return self.begun_elsewhere(id, message) };
         if self.process(id).legs.contains_key(&leg) {
             return None;
         }
         owner_of(self.state(id), leg, message.is_request()).filter(|owner| *owner != id)
     }
 
-    /// A CANCEL names its INVITE alone.
-    fn rings_elsewhere(&mut self, id: NodeId, message: &Message) -> Option<NodeId> {
-        let is_cancel = message.is_request() && *message.method() == Method::Cancel;
-        if !is_cancel || self.process(id).invites.contains_key(&ServerKey::of_invite(message)) {
+    /// A copy of an INVITE, or its CANCEL.
+    fn begun_elsewhere(&mut self, id: NodeId, message: &Message) -> Option<NodeId> {
+        let of_caller = message.is_request() && matches!(message.method(), Method::Invite | Method::Cancel);
+        if !of_caller || self.process(id).invites.contains_key(&ServerKey::of_invite(message)) {
             return None;
         }
-        call::cancelled_by(self.state(id), message).map(|call| call.owner).filter(|owner| *owner != id)
+        call::begun_by(self.state(id), message).map(|call| call.owner).filter(|owner| *owner != id)
     }
 
     pub(super) fn pass_on(&mut self, id: NodeId, owner: NodeId, flow: Flow, message: Message) {
@@ -151,6 +151,9 @@ impl Sim {
             return self.in_dialog(id, key, message, flow);
         }
         match message.method() {
+            Method::Invite if call::begun_by(self.state(id), &message).is_some() => {
+                self.process(id).table.forget(&key);
+            }
             Method::Invite if self.process(id).draining => self.answer_once(id, &key, &message, 503),
             Method::Invite => self.begin_call(id, key, message, flow),
             Method::Ack => {}

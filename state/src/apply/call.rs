@@ -158,10 +158,10 @@ impl State {
 
     pub(super) fn put_changed(&mut self, step: &mut Step<'_>, changed: Changed, note: Option<CallNote>) {
         for id in changed.gone {
-            self.legs.remove(&id);
+            self.take_leg(id);
         }
         for leg in changed.legs {
-            self.legs.insert(leg.id, leg);
+            self.put_leg(leg);
         }
         if let Some(note) = note {
             step.event(Some(changed.call.tenant), noted(note, facts(&changed.call)));

@@ -50,11 +50,31 @@ impl State {
         }
     }
 
+    pub(crate) fn put_leg(&mut self, leg: LegRecord) {
+        let (id, caller) = (leg.id, caller(&leg));
+        let former = self.legs.insert(id, leg).and_then(|former| self::caller(&former));
+        if former == caller {
+            return;
+        }
+        if let Some(row) = former {
+            self.callers.remove(&row);
+        }
+        if let Some(row) = caller {
+            self.callers.insert(row, ());
+        }
+    }
+
+    pub(crate) fn take_leg(&mut self, id: LegId) {
+        if let Some(row) = self.legs.remove(&id).and_then(|leg| caller(&leg)) {
+            self.callers.remove(&row);
+        }
+    }
+
     /// Takes a call out, with its legs.
     pub(crate) fn take_call(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(&id)?;
         for leg in &call.legs {
-            self.legs.remove(leg);
+            self.take_leg(*leg);
         }
         self.invites.remove(&id);
         self.use_less(call.tenant, |usage| &mut usage.calls);
@@ -99,6 +119,7 @@ impl State {
         self.key_expiries =
             self.idempotency.iter().map(|((p, k), r)| ((r.expires, p.clone(), k.clone()), ())).collect();
         self.node_keys = self.idempotency.keys().filter(|(principal, _)| is_of_node(principal)).count();
+        self.callers = self.legs.values().filter_map(caller).map(|row| (row, ())).collect();
         self.usage = OrdMap::new();
         let callers: Vec<TenantId> = self.calls.values().map(|call| call.tenant).collect();
         for tenant in callers {
@@ -112,6 +133,11 @@ impl State {
             self.hold_more(node);
         }
     }
+}
+
+/// A caller's leg by its Call-ID.
+fn caller(leg: &LegRecord) -> Option<(String, LegId)> {
+    (leg.direction == LegDirection::In).then(|| (leg.dialog.call_id.clone(), leg.id))
 }
 
 fn expiry(row: &BindingRow, expires: ClusterTime) -> (ClusterTime, TenantId, String, BindingKey) {

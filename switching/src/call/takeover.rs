@@ -19,8 +19,7 @@ use tandem_sip::sdp::relay;
 use tandem_sip::transaction::ServerKey;
 use tandem_sip::uri::Uri;
 use tandem_state::{
-    self as state, CallPhase, Cause, Flow, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, State,
-    Transport,
+    self as state, Cause, Flow, LegDirection, LegId, LegRecord, NodeEpoch, NodeId, State, Transport,
 };
 
 use super::leg::{Hold, Leg, LegMedia, Stage};
@@ -469,15 +468,12 @@ pub fn invite_of(view: &State, call: &state::Call) -> Option<Message> {
     Message::parse(view.invites.get(&call.id)?.bytes().to_vec().into()).ok()
 }
 
-/// The call that rings for who sent this CANCEL, by the log.
-pub fn cancelled_by<'a>(view: &'a State, cancel: &Message) -> Option<&'a state::Call> {
-    let (key, branch) = (ServerKey::of_invite(cancel), cancel.via_top().branch?.as_bytes());
-    let rings = |call: &&state::Call| matches!(call.phase, CallPhase::Trying | CallPhase::Ringing);
-    // Not every INVITE is worth reading.
-    let named =
-        view.invites.iter().filter(|(_, invite)| invite.bytes().windows(branch.len()).any(|at| at == branch));
-    let calls = named.filter_map(|(id, _)| view.calls.get(id)).filter(rings);
-    calls.into_iter().find(|call| invite_of(view, call).is_some_and(|invite| ServerKey::of(&invite) == key))
+/// The call that this very INVITE began, or the one that this CANCEL means, by the log.
+pub fn begun_by<'a>(view: &'a State, request: &Message) -> Option<&'a state::Call> {
+    let key = ServerKey::of_invite(request);
+    let is_begun =
+        |call: &&state::Call| invite_of(view, call).is_some_and(|invite| ServerKey::of(&invite) == key);
+    view.calls_from(request.call_id()).find(is_begun)
 }
 
 /// `host:port` of a Contact of ours.

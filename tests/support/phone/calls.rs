@@ -126,6 +126,14 @@ impl Phone {
         Call { leg, invite }
     }
 
+    /// The next incoming call, for which it says that it rings.
+    #[track_caller]
+    pub fn rings(&mut self) -> Call {
+        let mut call = self.incoming();
+        self.answer(&mut call, 180, "Ringing");
+        call
+    }
+
     /// Answers the call's INVITE; a refusal waits for its ACK (that of a 2xx is awaited when the call ends).
     #[track_caller]
     pub fn answer(&mut self, call: &mut Call, status: u16, reason: &str) {
