@@ -117,6 +117,8 @@ fn take(shared: &Arc<Shared>, event: &EventKind) {
         | EventKind::CallEnded(..)
         | EventKind::CallRefused(..)
         | EventKind::NodeUp(_)
+        | EventKind::NodeFenced(..)
+        | EventKind::NodeReturned(..)
         | EventKind::CallMoved(..)
         | EventKind::TenantChanged(_)
         | EventKind::TenantRemoved(_)

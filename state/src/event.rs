@@ -87,6 +87,11 @@ pub enum EventKind {
     CallMoved(CallFacts, Move),
     /// `node.draining`, or `node.undrained`
     NodeDraining(NodeId, bool),
+    /// `node.fenced`: its lease ended and nobody knows that its process did, so it may be alive and must do nothing for what
+    /// moved on; the record has the epoch that ended
+    NodeFenced(Box<NodeRecord>, LeaseEnd),
+    /// `node.returned`: it holds a lease again, under the record's epoch; whether another process of it does
+    NodeReturned(Box<NodeRecord>, bool),
 }
 
 impl EventKind {
@@ -112,6 +117,8 @@ impl EventKind {
             EventKind::CallMoved(..) => "call.moved",
             EventKind::NodeDraining(_, true) => "node.draining",
             EventKind::NodeDraining(_, false) => "node.undrained",
+            EventKind::NodeFenced(..) => "node.fenced",
+            EventKind::NodeReturned(..) => "node.returned",
         }
     }
 }

@@ -110,13 +110,18 @@ pub(crate) fn leased() -> State {
 /// [`leased`] with the rules in force since which renewals carry marks.
 pub(crate) fn marked() -> State {
     let mut state = leased();
-    for id in [1, 2] {
-        let node = NodeRecord { apply_version: 3, ..node(id) };
-        run(&mut state, propose(id, 75, Command::NodeStarted { node }));
-    }
-    let applied = run(&mut state, propose(1, 76, Command::RaiseApplyVersion { to: 3 }));
-    assert_eq!(applied.outcomes, [Ok(Reply::Done)]);
+    raise(&mut state, 3);
     state
+}
+
+/// Puts these rules in force for nodes 1 and 2.
+pub(crate) fn raise(state: &mut State, to: u16) {
+    for id in [1, 2] {
+        let node = NodeRecord { apply_version: to, ..node(id) };
+        run(state, propose(id, 75, Command::NodeStarted { node }));
+    }
+    let applied = run(state, propose(1, 76, Command::RaiseApplyVersion { to }));
+    assert_eq!(applied.outcomes, [Ok(Reply::Done)]);
 }
 
 pub(crate) fn renew(epoch: u64, attempt: u64) -> Command {

@@ -25,8 +25,10 @@ pub const LEASES_APPLY_VERSION: u16 = 2;
 pub const THIRD_APPLY_VERSION: u16 = 3;
 /// The rules since which answered calls of a lost node go on at another one.
 pub const MOVES_APPLY_VERSION: u16 = 4;
+/// The rules since which the log says that a node is fenced, and that it returned.
+pub const FENCES_APPLY_VERSION: u16 = 5;
 /// The newest rules of this release.
-pub const NEWEST_APPLY_VERSION: u16 = MOVES_APPLY_VERSION;
+pub const NEWEST_APPLY_VERSION: u16 = FENCES_APPLY_VERSION;
 
 /// Everything that the cluster agrees on, as of one log position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,6 +179,11 @@ impl State {
     /// Whether answered calls of a lost node go on at another one.
     pub fn moves_calls(&self) -> bool {
         self.apply_version >= MOVES_APPLY_VERSION
+    }
+
+    /// Whether it is told that a node is fenced, and that it returned.
+    pub fn tells_fences(&self) -> bool {
+        self.apply_version >= FENCES_APPLY_VERSION
     }
 
     /// The tenant of a SIP domain (in any case).

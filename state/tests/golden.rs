@@ -61,8 +61,8 @@ fn replayed(story: &str) -> (State, String) {
 }
 
 /// Stories under the rules that have been released, or will be, and the layout of snapshots at their end.
-const STORIES: [(&str, u8); 6] =
-    [("v1", 1), ("v2", 2), ("v3", 3), ("v3-keys", 3), ("v3-salvage", 3), ("v4", 4)];
+const STORIES: [(&str, u8); 7] =
+    [("v1", 1), ("v2", 2), ("v3", 3), ("v3-keys", 3), ("v3-salvage", 3), ("v4", 4), ("v5", 4)];
 
 #[test]
 fn the_entries_of_each_story_give_what_they_gave() {
@@ -120,6 +120,13 @@ fn the_entries_of_the_fourth_rules_cover_every_command_of_theirs() {
     for name in ["CreateCallFrom", "MoveCall", "Drain"] {
         assert!(text.contains(&format!("\"{name}\"")), "{name} is not in log-v4.jsonl");
     }
+}
+
+#[test]
+fn the_entries_of_the_fifth_rules_meet_what_is_new_in_them() {
+    let told = fs::read_to_string(path("replay-v5.txt")).unwrap();
+    let count = |name: &str| told.matches(name).count();
+    assert_eq!((count("node.down"), count("node.fenced"), count("node.returned")), (3, 1, 3), "{told}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::time::rfc3339;
 pub struct EventView {
     /// `<position>.<index>` in the log; give it as `Last-Event-ID` to go on after it, on any node.
     pub id: String,
-    /// Such as `call.ringing` or `registration.added`.
+    /// Such as `call.ringing`, `call.moved`, `registration.added`, `node.down`, `node.fenced`, `node.up` or `node.returned`.
     pub event: String,
     /// When.
     #[schema(format = DateTime)]
@@ -32,6 +32,12 @@ pub struct EventView {
     /// The node that the call was moved from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_node: Option<String>,
+    /// Of the node's lease: the one that ended (`node.fenced`), or that began (`node.returned`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Whether it is another process of the node that returned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted: Option<bool>,
     /// The limit that was hit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
@@ -77,6 +83,8 @@ impl EventView {
             registration: None,
             node: None,
             from_node: None,
+            epoch: None,
+            restarted: None,
             limit: None,
             cause: None,
         };
@@ -116,6 +124,16 @@ impl EventView {
             EventKind::NodeDown(node, why) => {
                 self.node = Some(node.name.clone());
                 self.cause = Some(word(why));
+            }
+            EventKind::NodeFenced(node, how) => {
+                self.node = Some(node.name.clone());
+                self.epoch = Some(node.epoch.0);
+                self.cause = Some(word(how));
+            }
+            EventKind::NodeReturned(node, is_restarted) => {
+                self.node = Some(node.name.clone());
+                self.epoch = Some(node.epoch.0);
+                self.restarted = Some(*is_restarted);
             }
         }
     }

@@ -32,9 +32,18 @@ impl State {
         let (last_renewal, renewed) = (step.position, step.now);
         self.leases.insert(node.id, LeaseRecord { stands: true, last_renewal, attempt, renewed, lease_ms });
         if !former.stands {
-            step.event(None, EventKind::NodeUp(Box::new(node)));
+            self.holds_again(step, node, &former);
         }
         Ok(Reply::Done)
+    }
+
+    /// The first epoch is that of a node which never lost a lease.
+    fn holds_again(&self, step: &mut Step<'_>, node: NodeRecord, former: &LeaseRecord) {
+        step.event(None, EventKind::NodeUp(Box::new(node.clone())));
+        if self.tells_fences() && node.epoch > NodeEpoch(1) {
+            let is_restarted = *former == LeaseRecord::default();
+            step.event(None, EventKind::NodeReturned(Box::new(node), is_restarted));
+        }
     }
 
     /// A renewal that says how far the node's disk is. What was said once is never taken back.
@@ -133,8 +142,11 @@ impl State {
 
     /// The epoch rises: nothing that the node proposed under the lease is taken from here on.
     fn lease_ended(&mut self, step: &mut Step<'_>, node: NodeId, why: LeaseEnd) {
-        let at = self.lost_at(step, node);
+        let (at, tells_fences) = (self.lost_at(step, node), self.tells_fences());
         let Some(record) = self.nodes.get_mut(&node) else { return };
+        if tells_fences && why == LeaseEnd::Expired {
+            step.event(None, EventKind::NodeFenced(Box::new(record.clone()), why));
+        }
         record.epoch = NodeEpoch(record.epoch.0.saturating_add(1));
         step.event(None, EventKind::NodeDown(Box::new(record.clone()), why));
         if let Some(lease) = self.leases.get_mut(&node) {

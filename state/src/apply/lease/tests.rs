@@ -3,7 +3,11 @@ use crate::fixture::*;
 use crate::*;
 
 fn risen(id: u64, incarnation: u64) -> Proposal {
-    let node = NodeRecord { incarnation: Incarnation(incarnation), apply_version: 2, ..node(id) };
+    risen_with(2, id, incarnation)
+}
+
+fn risen_with(apply_version: u16, id: u64, incarnation: u64) -> Proposal {
+    let node = NodeRecord { incarnation: Incarnation(incarnation), apply_version, ..node(id) };
     as_incarnation(incarnation, propose(id, 1, Command::NodeStarted { node }))
 }
 
@@ -248,4 +252,64 @@ fn a_renewal_says_how_far_the_disk_is_and_what_was_said_is_never_taken_back() {
     assert_eq!(state.marks[&NodeId(1)], kept(4, position + 4));
     run(&mut state, propose(2, 90, Command::NodeRemoved { node: NodeId(1) }));
     assert!(state.marks.is_empty());
+}
+
+/// [`leased`] under the rules since which fences are told.
+fn fencing() -> State {
+    let mut state = leased();
+    raise(&mut state, 5);
+    state
+}
+
+#[test]
+fn a_node_whose_lease_ran_out_is_fenced_and_returns_as_the_same_process() {
+    let mut state = fencing();
+    let applied = run(&mut state, propose(2, 0, expire(1, 1, 4)));
+    assert_eq!(names(&applied), ["node.fenced", "node.down"]);
+    let former = NodeRecord { apply_version: 5, ..node(1) };
+    assert_eq!(applied.events[0].kind, EventKind::NodeFenced(Box::new(former), LeaseEnd::Expired));
+    let applied = run(&mut state, propose(1, 0, renew(2, 2)));
+    assert_eq!(names(&applied), ["node.up", "node.returned"]);
+    let returned = NodeRecord { epoch: NodeEpoch(2), apply_version: 5, ..node(1) };
+    assert_eq!(applied.events[1].kind, EventKind::NodeReturned(Box::new(returned), false));
+    assert_eq!(names(&run(&mut state, propose(1, 0, renew(2, 3)))), Vec::<&str>::new());
+}
+
+#[test]
+fn a_node_whose_process_is_known_to_have_ended_is_not_fenced_and_returns_as_another() {
+    let ends = [propose(1, 0, end_lease(1, 1, 1)), propose(2, 0, end_lease(1, 1, 1)), risen_with(5, 1, 2)];
+    for end in ends {
+        let mut state = fencing();
+        assert_eq!(names(&run(&mut state, end)), ["node.down"]);
+        run(&mut state, risen_with(5, 1, 3));
+        let applied = run(&mut state, as_incarnation(3, propose(1, 0, renew(2, 1))));
+        assert_eq!(names(&applied), ["node.up", "node.returned"]);
+        assert!(matches!(applied.events[1].kind, EventKind::NodeReturned(_, true)));
+    }
+}
+
+#[test]
+fn a_fenced_node_that_starts_anew_returns_as_another_process() {
+    let mut state = fencing();
+    run(&mut state, propose(2, 0, expire(1, 1, 4)));
+    run(&mut state, risen_with(5, 1, 2));
+    let applied = run(&mut state, as_incarnation(2, propose(1, 0, renew(2, 1))));
+    assert!(matches!(applied.events[1].kind, EventKind::NodeReturned(_, true)));
+}
+
+#[test]
+fn the_lease_that_came_with_the_rules_is_no_new_process() {
+    let mut state = started();
+    raise(&mut state, 5);
+    let given = state.position;
+    run(&mut state, propose(2, 0, expire(1, 1, given)));
+    let applied = run(&mut state, propose(1, 0, renew(2, 1)));
+    assert!(matches!(applied.events[1].kind, EventKind::NodeReturned(_, false)));
+}
+
+#[test]
+fn a_node_that_holds_its_first_lease_has_not_returned() {
+    let mut state = fencing();
+    run(&mut state, risen_with(5, 3, 1));
+    assert_eq!(names(&run(&mut state, propose(3, 0, renew(1, 1)))), ["node.up"]);
 }
