@@ -50,8 +50,12 @@ fn account(ran: &Ran) -> Vec<String> {
     }
     lines.push(String::new());
     for (invariant, judgement) in &ran.verdicts {
-        let verdict = if judgement.holds() { "yes" } else { "NO" };
-        lines.push(format!("{verdict:<4}{} ({})", invariant.says, judgement.figures));
+        let (verdict, figures) = match (judgement.holds(), judgement.is_of_something()) {
+            (false, _) => ("NO", judgement.figures.as_str()),
+            (true, true) => ("yes", judgement.figures.as_str()),
+            (true, false) => ("-", "nothing to judge"),
+        };
+        lines.push(format!("{verdict:<4}{} ({figures})", invariant.says));
         lines.extend(judgement.broken.iter().map(|what| format!("      {what}")));
     }
     lines
@@ -126,6 +130,25 @@ mod tests {
     fn the_script_is_sound() {
         let script = Script::parse("demo-kill", SCRIPT, 1).unwrap();
         assert_eq!(script.standing(), 10);
+    }
+
+    #[test]
+    fn of_a_run_without_calls_nothing_is_said_to_hold() {
+        let script = Script::parse("demo-kill", SCRIPT, 1).unwrap();
+        let told = |history: History| {
+            let verdicts = script.invariants().into_iter().map(|one| (one, (one.judge)(&history))).collect();
+            let took = std::time::Duration::ZERO;
+            account(&Ran { name: script.name.clone(), seed: 1, took, history, verdicts })
+        };
+        let holding = |lines: Vec<String>| lines.iter().filter(|line| line.starts_with("yes")).count();
+        assert_eq!(holding(told(made_up::history())), 4);
+        let without = told(History::default());
+        assert_eq!(
+            without.iter().filter(|line| line.ends_with("(nothing to judge)")).count(),
+            4,
+            "{without:?}"
+        );
+        assert_eq!(holding(without), 0);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use place::Place;
 use script::Script;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -101,6 +102,7 @@ pub(crate) fn say(line: &str) {
 fn run_all(args: &RunArgs) -> anyhow::Result<bool> {
     let scripts: Vec<Script> =
         args.scripts.iter().map(|path| Script::read(path, args.seed)).collect::<anyhow::Result<_>>()?;
+    have_own_reports(&scripts, &args.scripts)?;
     if args.inside.is_none() && wants_namespaces(args)? {
         let own: Vec<OsString> = std::env::args_os().skip(1).collect();
         let status = place::inside(&std::env::current_exe()?, &own).status().context("bash")?;
@@ -138,6 +140,20 @@ fn run_all(args: &RunArgs) -> anyhow::Result<bool> {
     Ok(bad == 0)
 }
 
+/// A script's report is in a directory of its name.
+fn have_own_reports(scripts: &[Script], paths: &[PathBuf]) -> anyhow::Result<()> {
+    let mut named: BTreeMap<&str, &Path> = BTreeMap::new();
+    for (script, path) in scripts.iter().zip(paths) {
+        if let Some(other) = named.insert(&script.name, path) {
+            let (one, two, name) = (other.display(), path.display(), &script.name);
+            bail!(
+                "{one} and {two} would both report to {name}/: rename one, or run them one after the other"
+            );
+        }
+    }
+    Ok(())
+}
+
 fn wants_namespaces(args: &RunArgs) -> anyhow::Result<bool> {
     match args.namespaces {
         Namespaces::No => Ok(false),
@@ -161,4 +177,22 @@ fn command(args: &RunArgs, path: &Path) -> String {
         args.world.program.display(),
         args.world.report.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_scripts_of_one_name_do_not_share_a_report() {
+        let text = "workload: {for_s: 5}\nsteps: []\ninvariants: [all]\n";
+        let script = |name: &str| Script::parse(name, text, 1).unwrap();
+        let paths = ["a/pause.yaml", "b/pause.yaml"].map(PathBuf::from);
+        let refused = have_own_reports(&[script("pause"), script("pause")], &paths).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("a/pause.yaml and b/pause.yaml would both report to pause/"),
+            "{refused}"
+        );
+        assert!(have_own_reports(&[script("pause"), script("other")], &paths).is_ok());
+    }
 }

@@ -46,12 +46,21 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Runs a script; the nodes' files are in `dir`.
 pub(crate) fn run(script: &Script, seed: u64, place: &Place, program: &Path, dir: &Path) -> Ran {
     let began = Instant::now();
-    let history = match history(script, place, program, dir) {
+    let mut history = match history(script, place, program, dir) {
         Ok(history) => history,
         Err(error) => History { troubles: vec![format!("{error:#}")], ..History::default() },
     };
-    let verdicts = script.invariants().into_iter().map(|one| (one, (one.judge)(&history))).collect();
+    let verdicts = judged(script, &mut history);
     Ran { name: script.name.clone(), seed, took: began.elapsed(), history, verdicts }
+}
+
+/// A history in which nothing could be judged proves nothing: that is a trouble of the run.
+fn judged(script: &Script, history: &mut History) -> Vec<(&'static Invariant, Judgement)> {
+    let verdicts: Vec<_> = script.invariants().into_iter().map(|one| (one, (one.judge)(history))).collect();
+    if !verdicts.iter().any(|(_, judgement)| judgement.is_of_something()) {
+        history.troubles.push("nothing was judged".to_owned());
+    }
+    verdicts
 }
 
 fn history(script: &Script, place: &Place, program: &Path, dir: &Path) -> anyhow::Result<History> {
@@ -61,7 +70,7 @@ fn history(script: &Script, place: &Place, program: &Path, dir: &Path) -> anyhow
     faults::prepare(&world, &steps)?;
     let (clock, told, observed) = (Instant::now(), Told::default(), Observed::default());
     let hosts = (0..3).map(|index| place.node(index)).collect();
-    let mut history = History { bounds: script.bounds, hosts, ..History::default() };
+    let mut history = History { bounds: script.bounds(), hosts, ..History::default() };
     let done = std::thread::scope(|scope| {
         for index in 0..3 {
             let (world, observed) = (&world, &observed);
@@ -245,5 +254,25 @@ pub(crate) fn tidy(dir: &Path) {
         for folder in ["data", "kept"] {
             let _ = std::fs::remove_dir_all(dir.join(node).join(folder));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::made_up;
+
+    #[test]
+    fn a_run_in_which_nothing_could_be_judged_is_in_trouble() {
+        let text = "workload: {for_s: 5}\nsteps: []\ninvariants: [audio-gap, one-cdr, nothing-left]\n";
+        let script = Script::parse("x", text, 1).unwrap();
+        let mut quiet = made_up::history();
+        quiet.phones.clear();
+        quiet.end.iter_mut().for_each(|node| node.cdrs.clear());
+        judged(&script, &mut quiet);
+        assert_eq!(quiet.troubles, ["nothing was judged"]);
+        let mut whole = made_up::history();
+        judged(&script, &mut whole);
+        assert_eq!(whole.troubles, [""; 0]);
     }
 }

@@ -24,11 +24,18 @@ pub(crate) struct Script {
     /// The faults, in any order.
     steps: Vec<Spanned<Step>>,
     /// Names of invariants, or `all`.
-    invariants: Vec<Spanned<String>>,
+    invariants: Spanned<Vec<Spanned<String>>>,
     /// How far things may go.
     #[serde(default)]
-    pub(crate) bounds: Bounds,
+    bounds: Option<Spanned<Bounds>>,
 }
+
+/// Milliseconds beyond which a gap is none any more, but the end of what should go on.
+const GAP_MAX_MS: u64 = 600_000;
+/// The same for a node that should come back, and for a bill.
+const LATE_MAX_S: u64 = 600;
+/// Megabytes beyond which a node's machine is out of memory before its bound is reached.
+const GROWTH_MAX_MB: u64 = 1_024;
 
 /// What goes on.
 #[derive(Debug, Clone, Deserialize)]
@@ -272,13 +279,25 @@ impl Script {
         for step in &script.steps {
             check(&step.value, script.workload.for_s).map_err(|why| (step.referenced.line(), why))?;
         }
-        for named in &script.invariants {
+        if script.invariants.value.is_empty() {
+            let line = script.invariants.referenced.line();
+            return Err((line, "names no invariant, so nothing would be judged".to_owned()));
+        }
+        for named in &script.invariants.value {
             if named.value != "all" && invariants::named(&named.value).is_none() {
                 return Err((named.referenced.line(), format!("no invariant {}", named.value)));
             }
         }
+        if let Some(bounds) = &script.bounds {
+            check_bounds(&bounds.value, &script).map_err(|why| (bounds.referenced.line(), why))?;
+        }
         expand::draw(&mut script.steps, seed);
         Ok(script)
+    }
+
+    /// How far things may go.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds.as_ref().map_or_else(Bounds::default, |bounds| bounds.value)
     }
 
     /// The steps by their time, random ones drawn.
@@ -290,7 +309,8 @@ impl Script {
 
     /// The invariants that are judged.
     pub(crate) fn invariants(&self) -> Vec<&'static invariants::Invariant> {
-        let asked = |name: &str| self.invariants.iter().any(|one| one.value == "all" || one.value == name);
+        let asked =
+            |name: &str| self.invariants.value.iter().any(|one| one.value == "all" || one.value == name);
         invariants::ALL.iter().filter(|one| asked(one.name)).collect()
     }
 
@@ -321,6 +341,27 @@ fn check_group(number: usize, group: Group) -> Result<(), String> {
     }
     if group.count == 0 || group.count > GROUP_MAX {
         return Err(format!("a group has 1 to {GROUP_MAX} calls, not {}", group.count));
+    }
+    Ok(())
+}
+
+/// A bound can be exceeded, else its invariant holds whatever happens.
+fn check_bounds(bounds: &Bounds, script: &Script) -> Result<(), String> {
+    let (standing, hold_ms) = (script.standing(), u64::try_from(script.hold().as_millis()));
+    let gap_max_ms = GAP_MAX_MS.min(hold_ms.unwrap_or(u64::MAX));
+    let limits = [
+        ("audio_gap_ms", bounds.audio_gap_ms, gap_max_ms),
+        ("audio_gap_p99_ms", bounds.audio_gap_p99_ms.unwrap_or(0), gap_max_ms),
+        ("service_gap_ms", bounds.service_gap_ms, gap_max_ms),
+        ("back_s", bounds.back_s, LATE_MAX_S),
+        ("billed_off_s", bounds.billed_off_s, LATE_MAX_S),
+        ("memory_growth_mb", bounds.memory_growth_mb, GROWTH_MAX_MB),
+    ];
+    if let Some((name, value, limit)) = limits.into_iter().find(|(_, value, limit)| value > limit) {
+        return Err(format!("{name} is {limit} here at most, not {value}: nothing would exceed it"));
+    }
+    if bounds.calls_lost > 0 && bounds.calls_lost >= standing {
+        return Err(format!("calls_lost is below the {standing} standing calls, not {}", bounds.calls_lost));
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! When all phones have hung up, no call is left over: none in the tables, and no port of the media.
+//! When all phones have hung up, no call is left over: none in the tables, and no port of the media. Where nobody called,
+//! nothing can be left, and that is no proof.
 
 use super::Judgement;
 use crate::history::{History, NodeEnd};
@@ -15,6 +16,9 @@ pub(super) fn judge(history: &History) -> Judgement {
     for node in &history.end {
         judgement.looked_at += gauges().filter(|(gauge, _)| node.metrics.contains_key(*gauge)).count();
         judgement.broken.extend(left(node));
+    }
+    if history.calls().next().is_none() {
+        judgement.looked_at = 0;
     }
     judgement.figures = format!("{} pairs of ports free on each node", world::rtp_port_pairs());
     judgement
@@ -80,6 +84,13 @@ mod tests {
             }
         });
         assert_eq!(found.lines().count(), 3, "{found}");
+    }
+
+    #[test]
+    fn where_nobody_called_there_is_nothing_to_judge() {
+        let mut history = made_up::history();
+        history.phones.clear();
+        assert!(!judge(&history).is_of_something());
     }
 
     #[test]

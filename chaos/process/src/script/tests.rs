@@ -23,7 +23,7 @@ fn a_script_is_read_with_its_defaults() {
     let groups: Vec<Group> = script.workload.calls.iter().map(|group| group.value).collect();
     assert_eq!(groups, [Group { count: 4, from: Name::N1, to: Name::N3 }]);
     assert_eq!(script.steps().len(), 1);
-    assert_eq!(script.bounds, Bounds::default());
+    assert_eq!(script.bounds(), Bounds::default());
     assert_eq!(script.invariants().len(), invariants::ALL.len());
 }
 
@@ -67,6 +67,29 @@ fn more_calls_than_there_are_phones_for_are_refused() {
     assert_eq!(refused("count: 4", "count: 0").0, 4);
     assert_eq!(refused(group, &group.repeat(5)), (8, "there are phones for 4 groups of calls".to_owned()));
     assert!(Script::parse("x", &SCRIPT.replace(group, &group.repeat(4)), 1).is_ok());
+}
+
+#[test]
+fn a_script_that_judges_nothing_is_refused() {
+    assert_eq!(refused("[all]", "[]"), (7, "names no invariant, so nothing would be judged".to_owned()));
+    assert!(refused("invariants: [all]\n", "").1.contains("invariants"));
+}
+
+#[test]
+fn bounds_that_nothing_exceeds_are_refused() {
+    let bound = |to: &str| refused("audio_gap_ms: 1500", to);
+    let (line, why) = bound("audio_gap_ms: 20001");
+    assert_eq!(
+        (line, why.as_str()),
+        (8, "audio_gap_ms is 20000 here at most, not 20001: nothing would exceed it")
+    );
+    for odd in ["audio_gap_p99_ms", "service_gap_ms", "back_s", "billed_off_s", "memory_growth_mb"] {
+        let (line, why) = bound(&format!("{odd}: 700000"));
+        assert!(line == 8 && why.starts_with(odd), "{line} {why}");
+    }
+    assert_eq!(bound("calls_lost: 4").1, "calls_lost is below the 4 standing calls, not 4");
+    let long = SCRIPT.replace("for_s: 20", "for_s: 3600").replace("1500", "600001");
+    assert!(Script::parse("x", &long, 1).unwrap_err().1.starts_with("audio_gap_ms is 600000 here at most"));
 }
 
 #[test]
