@@ -198,7 +198,7 @@ pub(crate) enum ClusterCommand {
     /// Members, quorum, what loss the cluster survives
     #[command(after_help = "Example:\n  tandem cluster status -o json")]
     Status {
-        /// Again every second, until Ctrl-C
+        /// Again every second, with what happened last, until Ctrl-C
         #[arg(long)]
         watch: bool,
         #[command(flatten)]

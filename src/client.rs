@@ -16,7 +16,7 @@ use crate::failure::{refused, usage};
 const TIMEOUT: Duration = Duration::from_secs(40);
 /// A connection must stand within this.
 const CONNECT: Duration = Duration::from_secs(3);
-/// A whole file must come within this.
+/// A whole file must come within this, and a stream end.
 const FETCH: Duration = Duration::from_secs(24 * 3600);
 /// Items fetched at once.
 const PAGE: usize = 1000;
@@ -89,6 +89,11 @@ impl Client {
             bytes += piece.len() as u64;
         }
         Ok(bytes)
+    }
+
+    /// Something that goes on and on.
+    pub(crate) async fn stream(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Response> {
+        self.send(Method::GET, path, |request| request.timeout(FETCH).query(query)).await
     }
 
     /// Has something done that has no answer but that it is done.

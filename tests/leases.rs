@@ -4,9 +4,10 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::path::Path;
 use std::time::{Duration, Instant};
-use support::demo::{Account, Demo};
+use support::demo::{Account, Demo, Events};
 use support::phone::{Call, Phone};
 use support::{SOON, eventually};
 
@@ -70,6 +71,25 @@ fn one_cdr(demo: &Demo, nodes: &[u8], caller: &Account, callee: &Account) {
     assert!(cdrs.iter().all(|cdr| *cdr == cdrs[0] && cdr["cause"] == "normal_clearing"), "{cdrs:?}");
 }
 
+fn is_told(events: &Events, name: &str, of: &Value) -> bool {
+    let fields = of.as_object().expect("an object");
+    let is_it = |one: &Value| one["event"] == name && fields.iter().all(|(key, value)| one[key] == *value);
+    events.told().iter().any(is_it)
+}
+
+#[track_caller]
+fn told(events: &Events, name: &str, of: Value) {
+    eventually(SOON, &format!("{name} {of} among the events"), || is_told(events, name, &of).then_some(()));
+}
+
+/// Waits until a watcher has printed something.
+#[track_caller]
+fn shown(watched: &Path, text: &str) {
+    eventually(SOON, &format!("{text:?} in {}", watched.display()), || {
+        std::fs::read_to_string(watched).ok()?.contains(text).then_some(())
+    });
+}
+
 #[track_caller]
 fn registers_again(demo: &Demo, node: u8) {
     let mut phone = Phone::new(demo, &demo.account(), node);
@@ -86,7 +106,9 @@ fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_h
     let first = up(&demo, 1, 3);
     let events = demo.events(1);
 
-    // Killed.
+    // Killed, while somebody watches there first.
+    let (watching, watched) = demo.watching(&[3, 1]);
+    shown(&watched, "quorum    yes");
     let (caller, mut callee, mut call) = talking(&demo, 3, 2);
     let killed = Instant::now();
     demo.kill(3);
@@ -97,17 +119,17 @@ fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_h
     let answer = callee.bye(&mut call);
     assert_eq!(answer.status(), Some(200), "n2 knows who has the call of n3: {}", answer.start);
     one_cdr(&demo, &[1, 2], &caller.account, &callee.account);
-    eventually(SOON, "node.down among the events", || {
-        let told = events.told();
-        told.iter()
-            .any(|one| one["event"] == "node.down" && one["node"] == "n3" && one["cause"] == "died")
-            .then_some(())
-    });
+    told(&events, "node.down", json!({"node": "n3", "cause": "died"}));
     demo.restart(3);
     assert_eq!(up(&demo, 1, 3), first + 1);
-    eventually(SOON, "node.up among the events", || {
-        events.told().iter().any(|one| one["event"] == "node.up" && one["node"] == "n3").then_some(())
-    });
+    told(&events, "node.up", json!({"node": "n3"}));
+    told(&events, "node.returned", json!({"node": "n3", "epoch": first + 1, "restarted": true}));
+    assert!(!is_told(&events, "node.fenced", &json!({})), "it was known to be dead");
+    for line in ["n3 down (died)", "1 call n3 -> n", &format!("n3 returned, epoch {} (restarted)", first + 1)]
+    {
+        shown(&watched, line);
+    }
+    drop(watching);
     registers_again(&demo, 3);
     one_cdr(&demo, &[1, 2, 3], &caller.account, &callee.account);
 
@@ -115,6 +137,8 @@ fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_h
     let (mut caller, mut callee, mut call) = talking(&demo, 3, 2);
     let mut over_tcp = Phone::over_tcp(&demo, &demo.account(), 3);
     over_tcp.register();
+    let (_watching, watched) = demo.watching(&[1]);
+    shown(&watched, "quorum    yes");
     let paused = Instant::now();
     demo.signal(3, "-STOP");
     let took = down(&demo, 1, 3, first + 1, paused);
@@ -124,6 +148,12 @@ fn a_node_that_dies_or_is_paused_is_called_down_in_time_and_comes_back_under_a_h
     demo.signal(3, "-CONT");
     let back = Instant::now();
     assert_eq!(up(&demo, 1, 3), first + 2);
+    told(&events, "node.fenced", json!({"node": "n3", "epoch": first + 1, "cause": "expired"}));
+    told(&events, "node.down", json!({"node": "n3", "cause": "expired"}));
+    told(&events, "node.returned", json!({"node": "n3", "epoch": first + 2, "restarted": false}));
+    for line in ["n3 down (silent)", "1 call n3 -> n", &format!("n3 returned, epoch {}\n", first + 2)] {
+        shown(&watched, line);
+    }
     println!("paused: called down after {took:?}, up again {:?} after it went on", back.elapsed());
     registers_again(&demo, 3);
     eventually(SOON, "it has dropped its call and the media of it", || {

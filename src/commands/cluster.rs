@@ -1,5 +1,7 @@
 //! `tandem cluster init`, `invite`, `join`, `status`, `promote`, `remove`, `transfer-leader`, `rotate-key`, `hash`.
 
+mod watch;
+
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::Path;
@@ -118,19 +120,30 @@ pub(super) async fn invite(
 }
 
 pub(super) async fn status(client: Client, watch: bool, format: Format) -> anyhow::Result<()> {
+    if watch {
+        return watched(client, format).await;
+    }
+    let status: StatusView = client.get("/v1/cluster", &[]).await?;
+    show(format, &status, described)
+}
+
+/// The status each second, and for people what happened last.
+async fn watched(client: Client, format: Format) -> anyhow::Result<()> {
+    let mut events = (format == Format::Table).then(|| watch::follow(client.clone()));
+    let mut happened = watch::Happened::default();
     loop {
         let status = client.get::<StatusView>("/v1/cluster", &[]).await;
-        if watch && coloured() {
+        if coloured() {
             print(CLEAR)?;
         }
         match status {
             Ok(status) => show(format, &status, described)?,
-            Err(error) if watch => progress(&crate::failure::describe(&error)),
-            Err(error) => return Err(error),
+            Err(error) => progress(&crate::failure::describe(&error)),
         }
-        if !watch {
-            return Ok(());
+        while let Some(event) = events.as_mut().and_then(|events| events.try_recv().ok()) {
+            happened.take(&event);
         }
+        print(&happened.told())?;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -303,6 +303,17 @@ impl Demo {
         value.get("items").cloned().unwrap_or(value)
     }
 
+    /// `tandem cluster status --watch`, which asks these nodes until it is dropped; what it printed is in the file.
+    pub fn watching(&self, nodes: &[u8]) -> (Guarded, PathBuf) {
+        let urls: Vec<String> =
+            nodes.iter().map(|node| format!("http://127.0.{}.{node}:8080", self.net)).collect();
+        let settings = vec![format!("TANDEM_API={}", urls.join(",")), format!("TANDEM_TOKEN={}", self.token)];
+        let path = self.dir.join(format!("watched-at-n{}.txt", nodes[0]));
+        let file = std::fs::File::create(&path).expect("a file");
+        let arguments = ["cluster", "status", "--watch"];
+        (started(&arguments, &settings, file.into(), Stdio::null()), path)
+    }
+
     /// Waits until node `node` shows `count` registrations of this extension.
     pub fn await_registrations(&self, node: u8, account: &Account, count: usize) {
         let path = format!("/v1/tenants/{}/registrations", account.tenant);
