@@ -31,6 +31,8 @@ pub enum Faults {
     All,
     /// Leaders die or are replaced and the log is slow, as in an avalanche; no node is at fault.
     Elections,
+    /// One node's disk is full from some time on, and nothing else.
+    FullDisk,
 }
 
 impl Default for Options {

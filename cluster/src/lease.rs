@@ -147,6 +147,10 @@ impl Leases {
         goodbye
     }
 
+    fn committed(&self, attempt: u64) {
+        self.machines().holder.committed(attempt);
+    }
+
     fn failed(&self, attempt: u64) {
         self.machines().holder.failed(boot_ms(), attempt);
         self.wake.notify_one();
@@ -286,8 +290,10 @@ async fn put(node: Arc<Node>, command: Command) {
         tracing::warn!(node = %whose, %epoch, "a node has not renewed its lease: it is called down");
     }
     let sent = node.send_lease(command.clone()).await;
-    if let (Err(_), Command::Renew { attempt, .. }) = (sent, command) {
-        node.shared.leases.failed(attempt);
+    match (sent, command) {
+        (Ok(()), Command::Renew { attempt, .. }) => node.shared.leases.committed(attempt),
+        (Err(_), Command::Renew { attempt, .. }) => node.shared.leases.failed(attempt),
+        _ => {}
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Node {
     pub(crate) slow_until_ms: u64,
     /// It hears nothing of the log until then, nor the log of it.
     pub(crate) cut_until_ms: u64,
+    /// Its disk is full until then: it applies nothing, and says and hears all else.
+    pub(crate) full_until_ms: u64,
     pub(crate) state: State,
     /// How often its timers were set: an older one that fires means nothing.
     pub(crate) armed: u64,
@@ -47,6 +49,7 @@ impl Node {
             paused_until_ms: 0,
             slow_until_ms: 0,
             cut_until_ms: 0,
+            full_until_ms: 0,
             state,
             armed: 0,
             held: false,
@@ -159,6 +162,10 @@ impl Node {
             *attempt = first;
         }
         command
+    }
+
+    pub(crate) fn committed(&mut self, attempt: u64) {
+        self.holder.committed(attempt);
     }
 
     pub(crate) fn failed(&mut self, real_ms: u64, attempt: u64) {

@@ -36,6 +36,13 @@ fn elections_and_a_slow_log_fence_no_healthy_node() {
 }
 
 #[test]
+fn a_node_with_a_full_disk_is_called_down_and_nobody_else() {
+    let sum = all_hold(Options { faults: Faults::FullDisk, ..Options::default() });
+    let runs = seeds(SEEDS).count();
+    assert_eq!((sum.expired, sum.lapses), (runs, runs));
+}
+
+#[test]
 fn a_seed_repeats_exactly() {
     for seed in 1..=5 {
         assert_eq!(run(seed, Options::default()), run(seed, Options::default()));

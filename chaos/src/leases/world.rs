@@ -27,6 +27,8 @@ pub(crate) enum Happening<H> {
     Look(NodeId, Incarnation, u64),
     /// A proposal reaches a node, which may lead.
     Arrive(NodeId, Box<Proposal>),
+    /// A node hears that its attempt was committed.
+    Committed(NodeId, Incarnation, u64),
     /// A node hears that its attempt found no leader.
     Failed(NodeId, Incarnation, u64),
     /// The leader of a term commits what it gathered.
@@ -126,6 +128,7 @@ impl<W: Work> World<W> {
         match happening {
             Happening::Look(id, incarnation, armed) => self.look(id, incarnation, armed),
             Happening::Arrive(id, proposal) => self.arrive(id, *proposal),
+            Happening::Committed(id, incarnation, attempt) => self.committed(id, incarnation, attempt),
             Happening::Failed(id, incarnation, attempt) => self.failed(id, incarnation, attempt),
             Happening::Commit(term) => self.commit(term),
             Happening::Advance(id) => return self.advance(id),
@@ -185,7 +188,7 @@ impl<W: Work> World<W> {
             }
             return;
         };
-        let calm = self.is_peace() || self.options.faults == Faults::Elections;
+        let calm = self.is_peace() || self.options.faults != Faults::All;
         let proposal = Box::new(proposal);
         match self.random.between(0, 19) {
             0 if !calm => {}
@@ -203,6 +206,14 @@ impl<W: Work> World<W> {
         let seq = if command.is_of_leases() { 0 } else { self.seq };
         let origin = Origin { node: id, incarnation: self.node(id).incarnation, seq, low_water: 0 };
         Proposal { origin, principal: Principal::Node(id), idempotency: None, command }
+    }
+
+    fn committed(&mut self, id: NodeId, incarnation: Incarnation, attempt: u64) {
+        let now_ms = self.agenda.now_ms();
+        let node = self.node(id);
+        if node.is_alive(incarnation) && node.cut_until_ms <= now_ms {
+            node.committed(attempt);
+        }
     }
 
     fn failed(&mut self, id: NodeId, incarnation: Incarnation, attempt: u64) {
@@ -286,6 +297,12 @@ impl<W: Work> World<W> {
             return self.after(50, 50, Happening::Commit(term));
         }
         let proposals = self.office.take();
+        for proposal in &proposals {
+            if let Command::Renew { attempt, .. } = proposal.command {
+                let (node, incarnation) = (proposal.origin.node, proposal.origin.incarnation);
+                self.after(1, 40, Happening::Committed(node, incarnation, attempt));
+            }
+        }
         self.log.push(Batch { stamp: ClusterTime(1_000_000 + now_ms), proposals });
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in ids {
@@ -305,8 +322,9 @@ impl<W: Work> World<W> {
             self.after(left, left + 5, Happening::Advance(id));
             return Ok(());
         }
-        if node.cut_until_ms > now_ms {
-            let left = node.cut_until_ms - now_ms;
+        let hindered_until_ms = node.cut_until_ms.max(node.full_until_ms);
+        if hindered_until_ms > now_ms {
+            let left = hindered_until_ms - now_ms;
             self.after(left, left + 100, Happening::Advance(id));
             return Ok(());
         }

@@ -83,6 +83,15 @@ const ATTEMPTS_MAX: usize = 64;
 /// Between two attempts when the first could not be sent.
 const RETRY_MS: u64 = 50;
 
+/// An attempt that this node has not applied.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    /// It was about to be sent then.
+    at_ms: u64,
+    /// It was answered as committed.
+    committed: bool,
+}
+
 /// The machine of a node's own lease.
 #[derive(Debug, Clone)]
 pub struct Holder {
@@ -90,8 +99,7 @@ pub struct Holder {
     renew_ms: u64,
     standing: Standing,
     until_ms: Option<u64>,
-    /// When each attempt was about to be sent.
-    sent: BTreeMap<u64, u64>,
+    sent: BTreeMap<u64, Sent>,
     last_attempt: u64,
     due_ms: Option<u64>,
     left: bool,
@@ -134,10 +142,17 @@ impl Holder {
             self.until_ms = None;
             return;
         }
-        if let Some(sent_ms) = self.sent.get(&attempt) {
+        if let Some(sent) = self.sent.get(&attempt) {
             self.renewed += 1;
-            self.until_ms = self.until_ms.max(Some(sent_ms.saturating_add(self.lease_ms)));
-            self.sent = self.sent.split_off(&attempt.saturating_add(1));
+            self.until_ms = self.until_ms.max(Some(sent.at_ms.saturating_add(self.lease_ms)));
+        }
+        self.sent = self.sent.split_off(&attempt.saturating_add(1));
+    }
+
+    /// An attempt was answered as committed: what the others count from now on, this node is to apply.
+    pub fn committed(&mut self, attempt: u64) {
+        if let Some(sent) = self.sent.get_mut(&attempt) {
+            sent.committed = true;
         }
     }
 
@@ -150,7 +165,7 @@ impl Holder {
 
     /// Another leader is known: what the former one was sent may be lost with it.
     pub fn leader_changed(&mut self, now_ms: u64) {
-        let last_sent_ms = self.sent.last_key_value().map(|(_, sent_ms)| *sent_ms);
+        let last_sent_ms = self.sent.last_key_value().map(|(_, sent)| sent.at_ms);
         if let Some(last_sent_ms) = last_sent_ms {
             self.hasten(now_ms.max(last_sent_ms.saturating_add(RETRY_MS)));
         }
@@ -177,17 +192,27 @@ impl Holder {
     pub fn handle_timeout(&mut self, now_ms: u64) -> Option<Command> {
         let Standing::Leased { epoch, .. } = self.standing else { return None };
         self.poll_timeout().filter(|due_ms| *due_ms <= now_ms)?;
+        if self.is_stuck(now_ms) {
+            self.due_ms = Some(now_ms.saturating_add(RETRY_MS));
+            return None;
+        }
         if self.sent.contains_key(&self.last_attempt) {
             self.missed += 1;
         }
-        self.sent.retain(|_, sent_ms| sent_ms.saturating_add(self.lease_ms) > now_ms);
+        self.sent.retain(|_, sent| sent.at_ms.saturating_add(self.lease_ms) > now_ms);
         if self.sent.len() >= ATTEMPTS_MAX {
             self.sent.pop_first();
         }
         self.last_attempt += 1;
-        self.sent.insert(self.last_attempt, now_ms);
+        self.sent.insert(self.last_attempt, Sent { at_ms: now_ms, committed: false });
         self.due_ms = Some(now_ms.saturating_add(self.renew_ms));
         Some(Command::Renew { node_epoch: epoch, attempt: self.last_attempt, lease_ms: self.lease_ms })
+    }
+
+    /// A whole lease after it sent an attempt that was committed, this node has not applied it: it can't come to hold a
+    /// lease, and is not to keep one standing for the others.
+    fn is_stuck(&self, now_ms: u64) -> bool {
+        self.sent.values().any(|sent| sent.committed && sent.at_ms.saturating_add(self.lease_ms) <= now_ms)
     }
 
     /// What the node may believe now.
@@ -319,6 +344,47 @@ mod tests {
         holder.applied(1_520, leased(1, true, 4));
         holder.leader_changed(1_530);
         assert_eq!(holder.poll_timeout(), Some(1_910), "nothing was under way");
+    }
+
+    #[test]
+    fn a_node_that_does_not_apply_what_was_committed_renews_nothing_until_it_does() {
+        let mut holder = holding();
+        assert_eq!(holder.handle_timeout(1_400), renew(1, 2));
+        holder.committed(2);
+        for (now_ms, attempt) in [(1_800, 3), (2_200, 4), (2_600, 5), (3_000, 6)] {
+            assert_eq!(
+                holder.handle_timeout(now_ms),
+                renew(1, attempt),
+                "a slow apply is none that stands still"
+            );
+            holder.committed(attempt);
+        }
+        assert_eq!((holder.handle_timeout(3_400), holder.poll_timeout()), (None, Some(3_450)));
+        holder.applied(3_440, leased(1, true, 2));
+        assert_eq!(holder.handle_timeout(3_450), renew(1, 7), "it goes on, and has 350 ms for the next one");
+        assert_eq!(holder.handle_timeout(3_850), None);
+        holder.applied(3_860, leased(1, true, 7));
+        assert_eq!(holder.handle_timeout(3_900), renew(1, 8));
+        assert_eq!(holder.belief(), until(1, 5_250));
+    }
+
+    #[test]
+    fn a_node_that_was_called_down_for_it_asks_for_the_next_lease_as_soon_as_it_applies_that() {
+        let mut holder = holding();
+        holder.handle_timeout(1_400);
+        holder.committed(2);
+        assert_eq!(holder.handle_timeout(9_000), None);
+        holder.applied(9_020, leased(1, true, 2));
+        holder.applied(9_021, leased(2, false, 2));
+        assert_eq!(holder.handle_timeout(9_021), renew(2, 3));
+    }
+
+    #[test]
+    fn attempts_whose_outcome_is_unknown_hold_nothing_back() {
+        let mut holder = holding();
+        for (now_ms, attempt) in [(1_400, 2), (3_300, 3), (5_200, 4)] {
+            assert_eq!(holder.handle_timeout(now_ms), renew(1, attempt));
+        }
     }
 
     #[test]

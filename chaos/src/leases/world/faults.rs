@@ -15,6 +15,14 @@ impl<W: Work> World<W> {
                 self.depose();
                 (1_500, 4_000)
             }
+            Faults::FullDisk => {
+                let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+                let until_ms = self.options.length_ms;
+                if let Some(id) = self.random.pick(&ids).copied() {
+                    self.node(id).full_until_ms = until_ms;
+                }
+                (until_ms, until_ms)
+            }
             Faults::All => {
                 if !W::fault(self) {
                     self.any_fault();
