@@ -1,6 +1,7 @@
 //! What was seen of each node, in the log and on connections: nobody may show less than that.
 //!
-//! A removed node, an older process, and a data directory that is an older copy of what it was are known by it. Both
+//! A removed node, an older process, and a data directory that is an older copy of what it was, or lost what it had
+//! acknowledged to this node while that led, are known by it. Both
 //! sides of a connection look: who knows better neither takes votes and writes from such a node nor asks it for any.
 
 use std::collections::BTreeMap;
@@ -15,7 +16,23 @@ use crate::shared::Shared;
 pub(crate) struct Acquaintances {
     shared: Arc<Shared>,
     /// Nodes have proved who they are before they are entered here, so that it stays small.
-    met: Mutex<BTreeMap<NodeId, Start>>,
+    met: Mutex<BTreeMap<NodeId, Met>>,
+}
+
+/// What this process knows of a node's newest process.
+struct Met {
+    start: Start,
+    /// The term of this node's lead and the last log position that the other acknowledged in it.
+    acknowledged: Option<(u64, u64)>,
+}
+
+impl Met {
+    /// What was acknowledged and is not there. Under a later vote another leader may have overwritten it.
+    fn lost(&self, shown: Start) -> Option<(u64, u64)> {
+        let (term, position) = self.acknowledged?;
+        let is_there = shown.term > term || (shown.term == term && shown.position >= position);
+        (!is_there).then_some((term, position))
+    }
 }
 
 /// The state takes nothing of a removed node any more: its window says so.
@@ -30,15 +47,29 @@ impl Acquaintances {
     pub(crate) fn meet(&self, node: NodeId, shown: Start) -> Result<(), Refused> {
         check(&self.shared.view.load(), node, shown)?;
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = met.entry(node).or_insert(shown);
+        let known = met.entry(node).or_insert(Met { start: shown, acknowledged: None });
+        let seen = known.start;
         if seen.incarnation > shown.incarnation {
             return Err(Refused::Incarnation { node, shown: shown.incarnation, seen: seen.incarnation });
         }
-        if seen.incarnation == shown.incarnation && *seen != shown {
+        if seen.incarnation == shown.incarnation && seen != shown {
             return Err(behind(node, shown, (seen.term, seen.position)));
         }
-        *seen = shown;
+        if seen.incarnation < shown.incarnation
+            && let Some(lost) = known.lost(shown)
+        {
+            return Err(behind(node, shown, lost));
+        }
+        known.start = shown;
         Ok(())
+    }
+
+    /// A node said to this one, the leader of a term, that it has the log on its disk up to there.
+    pub(crate) fn acknowledged(&self, node: NodeId, term: u64, position: u64) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = met.get_mut(&node) {
+            known.acknowledged = known.acknowledged.max(Some((term, position)));
+        }
     }
 
     /// Whether a node may join: it must not be one that was removed.
@@ -136,5 +167,25 @@ mod tests {
         let behind = Refused::Behind { node: NODE, shown: (0, 1), seen: (0, 0) };
         assert_eq!(acquaintances.meet(NODE, another_process), Err(behind));
         assert_eq!(acquaintances.may_join(NODE), Ok(()));
+    }
+
+    #[test]
+    fn a_node_that_lost_what_it_had_acknowledged_is_told_so_when_it_starts_again() {
+        let shared = Arc::new(Shared::new(NodeId(1), Incarnation(1), Timing::test().terms()));
+        let acquaintances = Acquaintances::new(shared);
+        assert_eq!(acquaintances.meet(NODE, start(1, 4, 10)), Ok(()));
+        acquaintances.acknowledged(NODE, 5, 40);
+        acquaintances.acknowledged(NODE, 5, 39);
+        assert_eq!(
+            acquaintances.meet(NODE, start(1, 4, 10)),
+            Ok(()),
+            "one more connection of the same process"
+        );
+        for shown in [start(2, 5, 39), start(2, 4, 40)] {
+            let behind = Refused::Behind { node: NODE, shown: (shown.term, shown.position), seen: (5, 40) };
+            assert_eq!(acquaintances.meet(NODE, shown), Err(behind));
+        }
+        assert_eq!(acquaintances.meet(NODE, start(2, 5, 40)), Ok(()));
+        assert_eq!(acquaintances.meet(NODE, start(3, 6, 30)), Ok(()), "a later leader had less");
     }
 }

@@ -107,6 +107,23 @@ async fn a_directory_restored_from_before_is_told_to_join_as_new() {
     world.stop().await;
 }
 
+/// The end of its newest file is gone: what it had acknowledged a moment ago, and no renewal has told of yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_lost_the_end_of_its_log_is_told_to_join_as_new() {
+    let mut world = World::three().await;
+    world.until_rules_are_newest().await;
+    let hurt = (world.leader().await + 1) % 3;
+    world.propose(hurt, tenant("acme")).await;
+    world.kill(hurt).await;
+    world.cut_log(hurt, 200);
+    let node = world.start_at(hurt, &world.data(hurt)).await.unwrap();
+    let why = tokio::time::timeout(Duration::from_secs(20), node.failed()).await.unwrap();
+    assert!(why.contains("has lost what was written to it"), "{why}");
+    assert!(why.contains("joins as a new one"), "{why}");
+    node.shutdown().await;
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_that_was_removed_is_heard_by_nobody_although_its_certificate_is_good() {
     let mut world = World::three().await;

@@ -102,7 +102,11 @@ impl RaftNetworkV2<Types> for NetworkClient {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        self.ask(Method::Append, &rpc, option.hard_ttl().max(APPEND_WAIT)).await
+        let answer = self.ask(Method::Append, &rpc, option.hard_ttl().max(APPEND_WAIT)).await?;
+        if let (AppendEntriesResponse::Success, Some(last)) = (&answer, rpc.entries.last()) {
+            self.peers.acknowledged(self.target, rpc.vote.leader_id.term, last.log_id.index);
+        }
+        Ok(answer)
     }
 
     async fn vote(

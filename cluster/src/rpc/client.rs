@@ -141,6 +141,11 @@ impl Peers {
         }
     }
 
+    /// As the leader of a term: a peer has the log on its disk up to there.
+    pub(crate) fn acknowledged(&self, node: NodeId, term: u64, position: u64) {
+        self.caller.acquaintances.acknowledged(node, term, position);
+    }
+
     /// Queues a one-way message.
     pub(crate) fn tell(&self, node: NodeId, method: Method, payload: Bytes) -> Result<(), PeerError> {
         self.send(node, Outgoing { method, payload, reply: None })

@@ -135,7 +135,7 @@ pub(crate) enum Refused {
     Incarnation { node: NodeId, shown: Incarnation, seen: Incarnation },
     #[error(
         "node {node} shows vote {} and log position {}, and was seen with vote {} and position {}: its data directory is an \
-         older copy; a restored node joins as a new one, in an empty directory", shown.0, shown.1, seen.0, seen.1
+         older copy, or has lost what was written to it; such a node joins as a new one, in an empty directory", shown.0, shown.1, seen.0, seen.1
     )]
     Behind { node: NodeId, shown: (u64, u64), seen: (u64, u64) },
     #[error("node {0} was removed from the cluster for good: it joins as a new one, in an empty directory")]

@@ -229,6 +229,13 @@ impl World {
         std::fs::write(path, bytes).unwrap();
     }
 
+    /// Takes the last bytes away.
+    pub(crate) fn cut_log(&self, at: usize, bytes: u64) {
+        let file = std::fs::File::options().write(true).open(self.log_file(at)).unwrap();
+        let length = file.metadata().unwrap().len();
+        file.set_len(length - bytes).unwrap();
+    }
+
     /// Flips a bit of the first record.
     pub(crate) fn rot_log(&self, at: usize) -> String {
         let path = self.log_file(at);
