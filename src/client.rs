@@ -14,6 +14,8 @@ use crate::failure::{refused, usage};
 
 /// An answer must come within this.
 const TIMEOUT: Duration = Duration::from_secs(40);
+/// A node that is asked how it is answers within this, or is not well.
+const LOOK: Duration = Duration::from_secs(8);
 /// A connection must stand within this.
 const CONNECT: Duration = Duration::from_secs(3);
 /// A whole file must come within this, and a stream end.
@@ -60,6 +62,12 @@ impl Client {
         query: &[(&str, &str)],
     ) -> anyhow::Result<T> {
         let response = self.send(Method::GET, path, |request| request.query(query)).await?;
+        response.json().await.with_context(|| format!("the answer to {path} can't be read"))
+    }
+
+    /// Reads how a node or the cluster is: who looks is not kept waiting by a node that hangs.
+    pub(crate) async fn look<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let response = self.send(Method::GET, path, |request| request.timeout(LOOK)).await?;
         response.json().await.with_context(|| format!("the answer to {path} can't be read"))
     }
 
@@ -153,6 +161,7 @@ impl Client {
             match shape(request).send().await {
                 Ok(response) => return judged(response).await,
                 Err(error) if error.is_connect() => last = Some(unreachable(base)),
+                Err(error) if error.is_timeout() => return Err(silent(base)),
                 Err(error) => return Err(error.without_url()).with_context(|| base.clone()),
             }
         }
@@ -163,6 +172,11 @@ impl Client {
 fn unreachable(base: &str) -> anyhow::Error {
     let todo = "is the node running? Another node of the cluster answers as well: --api http://HOST:PORT or TANDEM_API";
     refused(format!("no node answers at {base}"), todo)
+}
+
+fn silent(base: &str) -> anyhow::Error {
+    let todo = "it hangs or is overloaded: look at its log, and ask another node: --api http://HOST:PORT or TANDEM_API";
+    refused(format!("the node at {base} took the question and did not answer in time"), todo)
 }
 
 async fn judged(response: Response) -> anyhow::Result<Response> {

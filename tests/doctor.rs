@@ -4,6 +4,7 @@
 mod support;
 
 use serde_json::Value;
+use std::time::{Duration, Instant};
 use support::demo::Demo;
 
 fn found<'a>(checkups: &'a Value, node: &str, check: &str) -> &'a Value {
@@ -43,4 +44,12 @@ fn the_doctor_asks_every_node_and_says_what_to_do() {
     ] {
         assert!(text.contains(line), "{line:?} is not in:\n{text}");
     }
+
+    // A node that hangs keeps nobody waiting for long.
+    demo.signal(2, "-STOP");
+    let asked = Instant::now();
+    let (code, _, error) = demo.cli(2, &["cluster", "status"]);
+    demo.signal(2, "-CONT");
+    assert!(code == 1 && error.contains("did not answer in time"), "{error}");
+    assert!(asked.elapsed() < Duration::from_secs(12), "{:?}", asked.elapsed());
 }

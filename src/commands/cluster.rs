@@ -123,7 +123,7 @@ pub(super) async fn status(client: Client, watch: bool, format: Format) -> anyho
     if watch {
         return watched(client, format).await;
     }
-    let status: StatusView = client.get("/v1/cluster", &[]).await?;
+    let status: StatusView = client.look("/v1/cluster").await?;
     show(format, &status, described)
 }
 
@@ -132,7 +132,7 @@ async fn watched(client: Client, format: Format) -> anyhow::Result<()> {
     let mut events = (format == Format::Table).then(|| watch::follow(client.clone()));
     let mut happened = watch::Happened::default();
     loop {
-        let status = client.get::<StatusView>("/v1/cluster", &[]).await;
+        let status = client.look::<StatusView>("/v1/cluster").await;
         if coloured() {
             print(CLEAR)?;
         }

@@ -1,6 +1,7 @@
 //! `tandem doctor`: what each node finds when it looks at itself and its peers.
 
 use tandem_api::views::{CheckupView, FindingView, OtherView};
+use tokio::task::JoinSet;
 
 use crate::cli::Format;
 use crate::client::Client;
@@ -9,11 +10,13 @@ use crate::output::{bold, show, table};
 
 /// Asks the node that it is given, then all others that this one knows. Fails if anything is a failure.
 pub(super) async fn run(client: Client, format: Format) -> anyhow::Result<()> {
-    let first: CheckupView = client.get(PATH, &[]).await?;
-    let mut checkups = Vec::new();
-    for other in &first.others {
-        checkups.push(ask(&client, other).await);
+    let first: CheckupView = client.look(PATH).await?;
+    let mut asks = JoinSet::new();
+    for other in first.others.clone() {
+        let client = client.clone();
+        asks.spawn(async move { ask(&client, &other).await });
     }
+    let mut checkups = asks.join_all().await;
     checkups.insert(0, first);
     checkups.sort_by(|a, b| a.node.cmp(&b.node));
     show(format, &checkups, |checkups| described(checkups))?;
@@ -30,7 +33,7 @@ const FAILURE: &str = "failure";
 
 async fn ask(client: &Client, other: &OtherView) -> CheckupView {
     let asked = match client.at(&other.api) {
-        Ok(client) => client.get::<CheckupView>(PATH, &[]).await,
+        Ok(client) => client.look::<CheckupView>(PATH).await,
         Err(error) => Err(error),
     };
     asked.unwrap_or_else(|error| CheckupView {
