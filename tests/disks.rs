@@ -107,6 +107,11 @@ fn a_leader_with_a_full_disk_gives_up_leadership_and_goes_on_when_there_is_room(
     assert!(page.contains("tandem_storage_trouble{kind=\"full\"} 1"), "no metric");
     others_go_on(&demo);
     assert_eq!(storage(&demo, 1).as_deref(), Some("full"));
+    eventually(LONG, "n2 is called down, and none of the others may go", || {
+        let (status, n2) = (demo.status(1)?, demo.member(1, 2)?);
+        let stands = status["quorum"] == true && status["survives"]["any_one_node"] == false;
+        (stands && n2["state"] == "down" && n2["lease_ms"] == 0 && n2["rtt_ms"].is_f64()).then_some(())
+    });
     let pid = demo.pid(2);
     filling.free(&demo);
     whole_again(&demo);

@@ -127,7 +127,7 @@ fn quorum(stands: bool, leader: Option<&str>, any_one: bool) -> Finding {
         _ => Finding::bad(
             "quorum",
             Level::Failure,
-            "no majority of voters answers: nothing new is taken",
+            "no leader has a majority of voters with it: nothing new is taken",
             "start the nodes that are down, never on an empty data directory: deploy/runbooks/node-lost.md",
         ),
     }

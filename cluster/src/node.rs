@@ -33,6 +33,7 @@ use crate::raft::{Raft, Types};
 use crate::rpc::Method;
 use crate::rpc::client::Peers;
 use crate::rpc::handshake::Start;
+use crate::rpc::wire::decode_grown;
 use crate::secrets::Secrets;
 use crate::service::Pong;
 use crate::shared::Shared;
@@ -122,7 +123,7 @@ impl Node {
             return Some(self.pong());
         }
         let answer = self.peers.call(node, Method::Ping, Bytes::new(), PING_TIMEOUT).await.ok()?;
-        postcard::from_bytes(&answer).ok()
+        decode_grown(&answer).ok()
     }
 
     /// Asks a node how it is, and measures on the way.

@@ -40,6 +40,9 @@ pub(crate) struct Pong {
     pub(crate) storage_error: Option<String>,
     pub(crate) joining: Option<Joining>,
     pub(crate) index_percent: Option<u8>,
+    /// As the leader: a majority has answered it lately, and what it proposes is committed. From here on, older releases
+    /// say nothing.
+    pub(crate) has_quorum: Option<bool>,
 }
 
 impl Pong {
@@ -243,6 +246,7 @@ impl Node {
             storage_error,
             joining: *self.shared.joining.lock().unwrap_or_else(PoisonError::into_inner),
             index_percent: self.archive.shared.rebuilding(),
+            has_quorum: Some(self.has_quorum() && self.lease().remaining() != Some(Duration::ZERO)),
         }
     }
 

@@ -17,9 +17,9 @@ pub struct Status {
     pub fork: Option<String>,
     /// The leader's name, if one is known to a quorum.
     pub leader: Option<String>,
-    /// Whether a quorum of voters answers.
+    /// Whether the leader has a quorum of voters with it.
     pub quorum: bool,
-    /// What may be lost without losing the quorum, by the present membership and who of it is up now.
+    /// What may be lost without losing the quorum, by the present membership and who of it keeps up now.
     pub survives: Survives,
     /// All members, by name.
     pub nodes: Vec<NodeStatus>,
@@ -84,11 +84,11 @@ pub struct NodeStatus {
 pub enum MemberState {
     /// Catching up, no voter yet.
     Joining,
-    /// It holds a lease (before leases are in force: it answers).
+    /// It holds a lease (before leases are in force: it answers and keeps up).
     Up,
     /// It takes no new work.
     Draining,
-    /// It holds none (before that: it doesn't answer).
+    /// It holds none (before that: it doesn't answer, or doesn't keep up).
     Down,
 }
 
@@ -100,7 +100,7 @@ pub enum RaftRole {
     Leader,
     /// Follower.
     Follower,
-    /// Standing for election.
+    /// Standing for election, or a leader of former times that no quorum follows.
     Candidate,
     /// Has no vote.
     Learner,

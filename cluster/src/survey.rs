@@ -34,14 +34,25 @@ impl Node {
         let answers = futures_util::future::join_all(asks).await;
         let leader = leader_of(&answers, &voters);
         let last = answers.iter().filter_map(|(_, pong, _)| Some(pong.as_ref()?.last_log)).max().unwrap_or(0);
+        let led = Led { by: leader, last };
+        let quorum = answers.iter().any(|(id, pong, _)| {
+            let said = pong.as_ref().is_some_and(|pong| pong.has_quorum.unwrap_or(true));
+            Some(*id) == leader && said
+        });
+        let keep_up: BTreeSet<NodeId> = answers
+            .iter()
+            .filter(|(id, pong, _)| {
+                pong.as_ref().is_some_and(|pong| led.keeps_up(pong, self.lease_ms(&view, *id)))
+            })
+            .map(|(id, ..)| *id)
+            .collect();
         let mut nodes: Vec<NodeStatus> = answers
             .into_iter()
-            .map(|(id, pong, rtt_ms)| self.node_status(&view, id, voters.contains(&id), (pong, rtt_ms), last))
+            .map(|(id, pong, rtt_ms)| self.node_status(&view, id, voters.contains(&id), (pong, rtt_ms), led))
             .collect();
         nodes.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
-        let up = nodes.iter().filter(|node| voters.contains(&node.id) && node.rtt_ms.is_some()).count();
         let site = |id: &NodeId| view.nodes.get(id).map_or("", |record| &record.site);
-        let is_up = |id: &NodeId| nodes.iter().any(|node| node.id == *id && node.rtt_ms.is_some());
+        let is_up = |id: &NodeId| keep_up.contains(id);
         let configs = membership.membership().get_joint_config();
         let of = |config: &BTreeSet<u64>| {
             let voter = |id: &u64| (site(&NodeId(*id)), is_up(&NodeId(*id)));
@@ -54,7 +65,7 @@ impl Node {
             generation: self.identity.generation,
             fork: (self.identity.fork != Fork::default()).then(|| self.identity.fork.to_string()),
             leader: leader.map(|id| self.name_of(&view, id)),
-            quorum: leader.is_some() && up > voters.len() / 2,
+            quorum,
             survives,
             nodes,
         }
@@ -66,11 +77,15 @@ impl Node {
         id: NodeId,
         votes: bool,
         (pong, rtt_ms): (Option<Pong>, f64),
-        last: u64,
+        led: Led,
     ) -> NodeStatus {
         let record = if id == self.id() { Some(&self.record) } else { view.nodes.get(&id) };
-        let lease_ms = if view.has_leases() { self.shared.leases.remaining_ms(id) } else { None };
-        let holds = if view.has_leases() { lease_ms.is_some_and(|ms| ms > 0) } else { pong.is_some() };
+        let lease_ms = self.lease_ms(view, id);
+        let holds = match (lease_ms, &pong) {
+            (Some(ms), _) => ms > 0,
+            (None, Some(pong)) => led.keeps_up(pong, None),
+            (None, None) => false,
+        };
         let state = match (holds, votes) {
             (_, false) if pong.is_some() => MemberState::Joining,
             (true, _) if view.draining.contains_key(&id) => MemberState::Draining,
@@ -83,15 +98,18 @@ impl Node {
             site: record.map_or_else(String::new, |record| record.site.clone()),
             role: record.map_or(Role::Full, |record| record.role),
             state,
-            raft: pong.as_ref().map_or(RaftRole::Unreachable, |pong| pong.raft),
+            raft: pong.as_ref().map_or(RaftRole::Unreachable, |pong| led.role(id, pong)),
             term: pong.as_ref().map_or(0, |pong| pong.term),
             last_log: pong.as_ref().map_or(0, |pong| pong.last_log),
             applied: pong.as_ref().map_or(0, |pong| pong.applied),
             epoch: view.nodes.get(&id).map_or(1, |record| record.epoch.0),
-            lease_ms: if view.has_leases() { Some(lease_ms.unwrap_or(0)) } else { None },
+            lease_ms,
             calls: view.calls.values().filter(|call| call.owner == id).count() as u64,
             registrations: u64::from(view.held_by(id)),
-            joining: pong.as_ref().filter(|_| state == MemberState::Joining).map(|pong| pong.joining(last)),
+            joining: pong
+                .as_ref()
+                .filter(|_| state == MemberState::Joining)
+                .map(|pong| pong.joining(led.last)),
             index_rebuild_percent: pong.as_ref().and_then(|pong| pong.index_percent),
             storage: pong.as_ref().map_or(StorageState::Unknown, |pong| pong.storage),
             storage_error: pong.as_ref().and_then(|pong| pong.storage_error.clone()),
@@ -102,6 +120,11 @@ impl Node {
             },
             rtt_ms: pong.map(|_| rtt_ms),
         }
+    }
+
+    /// What is left of a node's lease as far as can be known here; `None` before there are leases.
+    fn lease_ms(&self, view: &State, id: NodeId) -> Option<u64> {
+        view.has_leases().then(|| self.shared.leases.remaining_ms(id).unwrap_or(0))
     }
 
     pub(crate) fn name_of(&self, view: &State, id: NodeId) -> String {
@@ -159,7 +182,36 @@ fn leader_of(answers: &[(NodeId, Option<Pong>, f64)], voters: &[NodeId]) -> Opti
     (named > voters.len() / 2).then_some(leader)
 }
 
-/// From each voter's site and whether it is up: what may be lost *now*, on top of what is lost already.
+/// Before there are leases, a node that is farther behind than this does not keep up.
+const BEHIND_MAX: u64 = 1_000;
+
+/// Who leads, if a majority says so, and the last log position that anybody has.
+#[derive(Debug, Clone, Copy)]
+struct Led {
+    by: Option<NodeId>,
+    last: u64,
+}
+
+impl Led {
+    /// Whether a node that answers is one that a majority can be made of: it has the leader, its disk takes writes, and the
+    /// log goes on there, as its lease shows once there are any.
+    fn keeps_up(self, pong: &Pong, lease_ms: Option<u64>) -> bool {
+        let is_led = self.by.is_some() && pong.leader == self.by;
+        let writes = !matches!(pong.storage, StorageState::Full | StorageState::Failing);
+        let follows = lease_ms.map_or(pong.applied.saturating_add(BEHIND_MAX) >= self.last, |ms| ms > 0);
+        is_led && writes && follows
+    }
+
+    /// What a node is: a leader that no majority names has to be elected once more.
+    fn role(self, id: NodeId, pong: &Pong) -> RaftRole {
+        match pong.raft {
+            RaftRole::Leader if self.by != Some(id) => RaftRole::Candidate,
+            role => role,
+        }
+    }
+}
+
+/// From each voter's site and whether it keeps up: what may be lost *now*, on top of what is lost already.
 fn survives<'a>(voters: impl Iterator<Item = (&'a str, bool)>) -> Survives {
     let mut up_by_site: BTreeMap<String, usize> = BTreeMap::new();
     let mut count = 0;
@@ -203,7 +255,33 @@ mod tests {
             storage_error: None,
             joining: None,
             index_percent: None,
+            has_quorum: None,
         })
+    }
+
+    #[test]
+    fn a_node_keeps_up_that_has_the_leader_a_disk_and_a_lease() {
+        let led = Led { by: Some(NodeId(1)), last: 5_000 };
+        let follower = |applied, storage, leader| {
+            let pong = pong(RaftRole::Follower, 4, leader).unwrap();
+            Pong { applied, storage, ..pong }
+        };
+        let well = follower(4_990, StorageState::Slow, Some(1));
+        assert!(led.keeps_up(&well, Some(900)) && led.keeps_up(&well, None));
+        assert!(!led.keeps_up(&well, Some(0)), "it answers, and applies nothing");
+        assert!(!led.keeps_up(&follower(3_000, StorageState::Ok, Some(1)), None), "it is far behind");
+        assert!(!led.keeps_up(&follower(5_000, StorageState::Full, Some(1)), Some(900)));
+        for leader in [None, Some(2)] {
+            assert!(!led.keeps_up(&follower(5_000, StorageState::Ok, leader), Some(900)));
+        }
+        assert!(!Led { by: None, ..led }.keeps_up(&follower(5_000, StorageState::Ok, None), Some(900)));
+    }
+
+    #[test]
+    fn who_takes_itself_for_the_leader_and_is_followed_by_no_majority_is_none() {
+        let leader = pong(RaftRole::Leader, 4, Some(1)).unwrap();
+        assert_eq!(Led { by: Some(NodeId(1)), last: 0 }.role(NodeId(1), &leader), RaftRole::Leader);
+        assert_eq!(Led { by: None, last: 0 }.role(NodeId(1), &leader), RaftRole::Candidate);
     }
 
     #[test]

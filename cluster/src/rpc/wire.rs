@@ -142,10 +142,10 @@ pub(crate) fn decode_plain<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> io::
     postcard::from_bytes(bytes).map_err(|_| invalid("this is not a node's handshake"))
 }
 
-/// What bytes say in which an older release leaves out the last field, a number: it reads as 0. (The other way round,
-/// an older release does not look at what follows the fields that it knows.)
+/// What bytes say in which an older release leaves out the last fields: a number reads as 0, a text as empty, an option as
+/// none. (The other way round, an older release does not look at what follows the fields that it knows.)
 pub(crate) fn decode_grown<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
-    decode_plain(&[bytes, &[0]].concat())
+    decode_plain(&[bytes, &[0; 8]].concat())
 }
 
 /// Reads one such message.
