@@ -136,8 +136,9 @@ async fn join(
     });
     let token = invited.await?.token;
     let config = Config::load(&node.config())?;
-    let joined =
-        until(deadline, "a node can't join", async || tandem_cluster::join(&config.data, &token).await.ok());
+    let joined = until(deadline, "a node can't join", async || {
+        tandem_cluster::join(&config.data, &token, &config.name).await.ok()
+    });
     joined.await?;
     processes.start(node)
 }

@@ -82,6 +82,10 @@ impl Node {
         found.push(cluster_time(self.shared.now().0, wall_ms()));
         found.push(versions(&self.record.version, &answers, view.apply_version));
         found.push(self.lease_finding());
+        found.extend(self.shared.refused().map(|why| {
+            let todo = "the node asks again by itself: see deploy/runbooks/node-lost.md, step 4";
+            Finding::bad("membership", Level::Failure, format!("the cluster refuses this node: {why}"), todo)
+        }));
         found.extend(forks(self.identity.generation, self.identity.fork, &self.other_forks()));
         found.push(certificate(self.secrets.held().certificate.until_s, wall_s()));
         for record in peers.iter().chain([&self.record]) {

@@ -32,6 +32,8 @@ pub(crate) enum MemberAnswer {
     NoNode,
 }
 
+/// A node that the cluster refused asks again after this: each time is an entry of the log.
+const REFUSED_AGAIN: Duration = Duration::from_secs(3);
 /// How long one change may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -79,7 +81,8 @@ impl Node {
     }
 }
 
-/// At a node's start: becomes a member if it is none, then says of itself what it is.
+/// At a node's start: becomes a member if it is none, then says of itself what it is, until the cluster takes that: a node
+/// whose name is taken is let in once the other one is removed.
 pub(crate) async fn announce(node: Arc<Node>) {
     join_as_learner(&node).await;
     let me = Principal::Node(node.id());
@@ -87,10 +90,17 @@ pub(crate) async fn announce(node: Arc<Node>) {
         let command = Command::NodeStarted { node: node.record.clone() };
         match node.propose(me.clone(), None, command).await {
             Ok(committed) => {
-                if let Err(refusal) = committed.outcome {
-                    tracing::error!(%refusal, "the cluster refuses this node");
+                let refused = committed.outcome.err().map(|refusal| refusal.to_string());
+                if node.shared.note_refused(refused.clone()) {
+                    match &refused {
+                        Some(why) => tracing::error!(why, "the cluster refuses this node, which asks again"),
+                        None => tracing::info!("the cluster takes this node now"),
+                    }
                 }
-                return;
+                if refused.is_none() {
+                    return;
+                }
+                tokio::time::sleep(REFUSED_AGAIN).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "the cluster has not heard of this start yet");

@@ -11,7 +11,7 @@ use openraft::ServerState;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tandem_state::archive::Stream;
-use tandem_state::{ClusterId, NodeId, Proposal, Role};
+use tandem_state::{ClusterId, NodeId, NodeRecord, Proposal, Role};
 
 use crate::clock::wall_ms;
 use crate::identity::Fork;
@@ -43,6 +43,8 @@ pub(crate) struct Pong {
     /// As the leader: a majority has answered it lately, and what it proposes is committed. From here on, older releases
     /// say nothing.
     pub(crate) has_quorum: Option<bool>,
+    /// Why the cluster does not take it.
+    pub(crate) refused: Option<String>,
 }
 
 impl Pong {
@@ -107,6 +109,11 @@ impl Gate for Node {
         let Purpose::Join { invitation, request } = &hello.purpose else {
             return Err(Refused::InvitationUnknown);
         };
+        let view = self.shared.view.load();
+        let is_taken = |record: &NodeRecord| record.name == hello.name && record.id != hello.node;
+        if view.nodes.values().any(is_taken) {
+            return Err(Refused::Name { name: hello.name.clone() });
+        }
         let held = self.secrets.held();
         let (certificate, until_s) = self.certify(hello.node, request).map_err(Refused::NoCertificate)?;
         let role = self.invitations.take(*invitation)?;
@@ -247,6 +254,7 @@ impl Node {
             joining: *self.shared.joining.lock().unwrap_or_else(PoisonError::into_inner),
             index_percent: self.archive.shared.rebuilding(),
             has_quorum: Some(self.has_quorum() && self.lease().remaining() != Some(Duration::ZERO)),
+            refused: self.shared.refused(),
         }
     }
 

@@ -128,14 +128,14 @@ pub(crate) fn finish(data: &Path, identity: &Identity) -> Result<Initialised, In
     Ok(Initialised { cluster_id, node_id, tells_copies: copies == Copies::Told })
 }
 
-/// Prepares `data` as a further node: asks the node that made `token`. The node becomes learner and then voter by itself
-/// once it runs.
-pub async fn join(data: &Path, token: &str) -> Result<Joined, JoinError> {
+/// Prepares `data` as a further node that will be called `name`: asks the node that made `token`. The node becomes learner
+/// and then voter by itself once it runs.
+pub async fn join(data: &Path, token: &str, name: &str) -> Result<Joined, JoinError> {
     let token = JoinToken::parse(token).ok_or(JoinError::BadToken)?;
     check_empty(data)?;
     let node = node_id(data)?;
     let request = Request::make(token.cluster, node).map_err(InitError::from)?;
-    let grant = ask_in_turn(&token, node, &request).await?;
+    let grant = ask_in_turn(&token, (node, name), &request).await?;
     let certificate = request.with(grant.certificate, grant.until_s).map_err(InitError::from)?;
     let held = Held { keys: grant.keys, authority: grant.authority, certificate };
     held.store(data).map_err(|e| refused(data, e))?;
@@ -155,10 +155,14 @@ pub async fn join(data: &Path, token: &str) -> Result<Joined, JoinError> {
 }
 
 /// Asks at the token's addresses until one answers, even with a refusal.
-async fn ask_in_turn(token: &JoinToken, node: NodeId, request: &Request) -> Result<Grant, JoinError> {
+async fn ask_in_turn(
+    token: &JoinToken,
+    joining: (NodeId, &str),
+    request: &Request,
+) -> Result<Grant, JoinError> {
     let mut last = JoinError::BadToken;
     for address in &token.addresses {
-        match ask(address, token, node, request).await {
+        match ask(address, token, joining, request).await {
             Err(unreachable @ JoinError::Unreachable { .. }) => last = unreachable,
             answered => return answered,
         }
@@ -166,7 +170,12 @@ async fn ask_in_turn(token: &JoinToken, node: NodeId, request: &Request) -> Resu
     Err(last)
 }
 
-async fn ask(address: &str, token: &JoinToken, node: NodeId, request: &Request) -> Result<Grant, JoinError> {
+async fn ask(
+    address: &str,
+    token: &JoinToken,
+    (node, name): (NodeId, &str),
+    request: &Request,
+) -> Result<Grant, JoinError> {
     const TIMEOUT: Duration = Duration::from_secs(5);
     let late = wall_s() > token.until_s;
     let unreachable = |why: String| JoinError::Unreachable { address: address.to_owned(), why, late };
@@ -177,6 +186,7 @@ async fn ask(address: &str, token: &JoinToken, node: NodeId, request: &Request) 
         node,
         start: Start::default(),
         address: String::new(),
+        name: name.to_owned(),
     };
     let asked = tokio::time::timeout(TIMEOUT, async {
         let stream = net::connect(address).await?;

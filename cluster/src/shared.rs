@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) leases: Arc<Leases>,
     /// What is being fetched, beside the log.
     pub(crate) joining: Mutex<Option<Joining>>,
+    /// Why the cluster does not take this node.
+    refused: Mutex<Option<String>>,
     clock: Mutex<Clock>,
     /// States right after the last `Tick`s: positions at which nodes can be compared.
     kept: Mutex<VecDeque<(u64, State)>>,
@@ -49,6 +51,7 @@ impl Shared {
             pending: Pending::new(node, incarnation),
             leases: Arc::new(Leases::new(node, incarnation, terms)),
             joining: Mutex::default(),
+            refused: Mutex::default(),
             clock: Mutex::default(),
             kept: Mutex::default(),
         }
@@ -57,6 +60,17 @@ impl Shared {
     /// What is being fetched now; `None` when nothing is.
     pub(crate) fn fetches(&self, joining: Option<Joining>) {
         *self.joining.lock().unwrap_or_else(PoisonError::into_inner) = joining;
+    }
+
+    /// Why the cluster did not take this node when it was asked last.
+    pub(crate) fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The cluster takes this node, or says why not; whether that is news.
+    pub(crate) fn note_refused(&self, why: Option<String>) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *refused, why) != *refused
     }
 
     /// Makes a new state visible.

@@ -70,6 +70,8 @@ pub struct NodeStatus {
     pub storage_error: Option<String>,
     /// How far it is, while it joins.
     pub joining: Option<Joining>,
+    /// Why the cluster does not take it, by its own word.
+    pub refused: Option<String>,
     /// So much of a hundred of its archive's index is there, while that is made anew.
     pub index_rebuild_percent: Option<u8>,
     /// The release it runs.

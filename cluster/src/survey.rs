@@ -110,6 +110,7 @@ impl Node {
                 .as_ref()
                 .filter(|_| state == MemberState::Joining)
                 .map(|pong| pong.joining(led.last)),
+            refused: pong.as_ref().and_then(|pong| pong.refused.clone()),
             index_rebuild_percent: pong.as_ref().and_then(|pong| pong.index_percent),
             storage: pong.as_ref().map_or(StorageState::Unknown, |pong| pong.storage),
             storage_error: pong.as_ref().and_then(|pong| pong.storage_error.clone()),
@@ -256,6 +257,7 @@ mod tests {
             joining: None,
             index_percent: None,
             has_quorum: None,
+            refused: None,
         })
     }
 

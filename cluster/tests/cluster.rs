@@ -287,7 +287,40 @@ async fn a_node_whose_name_is_taken_never_votes() {
         }
     };
     assert!(refused.to_string().contains("does not know it by a name"), "{refused}");
+    let said = loop {
+        let status = world.node(0).status().await;
+        match status.nodes.into_iter().find(|node| node.id == id).and_then(|node| node.refused) {
+            Some(said) => break said,
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert!(said.contains("node name n1"), "{said}");
     stranger.shutdown().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_name_that_is_taken_is_refused_at_once_and_free_again_when_its_node_is_removed() {
+    let mut world = World::three().await;
+    let leader = world.leader().await;
+    let (gone, stays) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (name, lost) = (format!("n{}", gone + 1), world.node(gone).node_id());
+    let token = world.node(stays).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let refused =
+        tandem_cluster::join(&dir.path().join("data"), &token, &name).await.unwrap_err().to_string();
+    assert!(refused.contains(&format!("`cluster remove {name}` first")), "{refused}");
+    let (_dir, twin) = world.start_another_at(stays, &name).await;
+    let id = twin.node_id();
+    world.kill(gone).await;
+    while twin.status().await.nodes.iter().all(|node| node.refused.is_none()) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    while let Err(error) = world.node(leader).remove(lost).await {
+        println!("not removed yet: {error}");
+    }
+    world.until_known("it has the name", id, |state| state.nodes.contains_key(&id)).await;
+    twin.shutdown().await;
     world.stop().await;
 }
 

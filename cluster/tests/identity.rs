@@ -56,7 +56,7 @@ async fn a_directory_is_for_one_process_and_a_wiped_one_holds_no_node() {
     let error = world.start_at(2, &world.data(2)).await.err().unwrap();
     assert!(matches!(error, StartError::NotPrepared(_)), "{error}");
     let token = world.node(0).invite(Role::Full, MINUTE).await.unwrap();
-    let joined = tandem_cluster::join(&world.data(2), &token).await.unwrap();
+    let joined = tandem_cluster::join(&world.data(2), &token, "").await.unwrap();
     assert_ne!(joined.node_id, former);
     world.stop().await;
 }
@@ -281,7 +281,7 @@ async fn each_fault_of_a_token_is_told_to_who_joins() {
     let mut tries = 0;
     let mut join = async |token: &str| {
         tries += 1;
-        tandem_cluster::join(&dir.path().join(tries.to_string()), token).await
+        tandem_cluster::join(&dir.path().join(tries.to_string()), token, "").await
     };
     let token = world.node(0).invite(Role::Witness, MINUTE).await.unwrap();
     let joined = join(&token).await.unwrap();
@@ -332,7 +332,7 @@ async fn the_cluster_key_is_changed_once_every_member_has_the_new_one() {
 
     let token = world.node(0).invite(Role::Full, MINUTE).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    tandem_cluster::join(&dir.path().join("data"), &token).await.unwrap();
+    tandem_cluster::join(&dir.path().join("data"), &token, "").await.unwrap();
     let joined = world.start_at(3, &dir.path().join("data")).await.unwrap();
     assert!(joined.announced(Duration::from_secs(20)).await);
     assert_eq!(joined.derived_key("test"), second[0]);
@@ -365,7 +365,7 @@ async fn a_witness_is_given_its_next_certificate_by_a_full_node() {
     let token = world.node(0).invite(Role::Witness, MINUTE).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    tandem_cluster::join(&data, &token).await.unwrap();
+    tandem_cluster::join(&data, &token, "").await.unwrap();
     let text = std::fs::read_to_string(data.join("secrets.json")).unwrap();
     assert!(!text.contains("\"ca_key\""));
     world.timing.iter_mut().for_each(|timing| timing.certificate = 400 * 24 * 60 * MINUTE);

@@ -90,7 +90,7 @@ pub(super) async fn join(token: &str, config: &Path, format: Format) -> anyhow::
         let what = format!("this token is for a node named {name}, and the config's is {}", config.name);
         return Err(refused(what, "correct node.name, or make another token"));
     }
-    let joined = tandem_cluster::join(&config.data, token).await;
+    let joined = tandem_cluster::join(&config.data, token, &config.name).await;
     let todo = "a token is for one node, once, and expires: `tandem cluster invite` makes another";
     let joined = joined.map_err(|error| refused(error.to_string(), todo))?;
     warn_of_copies(&config, joined.tells_copies);
@@ -231,7 +231,8 @@ fn notes(node: &MemberView) -> Vec<String> {
         let why = node.storage_error.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         notes.push(format!("{name}: its disk is {}{why}", bold(&node.storage)));
     }
-    let joining = node.joining.as_ref();
+    notes.extend(node.refused.as_ref().map(|why| format!("{name}: the cluster refuses it: {why}")));
+    let joining = node.joining.as_ref().filter(|_| node.refused.is_none());
     notes.extend(joining.map(|at| format!("{name}: joining, has {} % of the {}", at.percent, at.step)));
     let index = node.index_rebuild_percent;
     notes.extend(index.map(|percent| format!("{name}: its archive's index is made anew, {percent} % done")));

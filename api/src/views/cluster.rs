@@ -147,6 +147,9 @@ pub struct MemberView {
     /// How far it is, while it joins.
     #[serde(default)]
     pub joining: Option<JoiningView>,
+    /// Why the cluster does not take it, by its own word.
+    #[serde(default)]
+    pub refused: Option<String>,
     /// So much of a hundred of its archive's index is there, while that is made anew: meanwhile it answers
     /// questions for CDRs, events and audit with 503.
     #[serde(default)]
@@ -234,6 +237,7 @@ impl From<NodeStatus> for MemberView {
             storage: word(node.storage),
             storage_error: node.storage_error,
             joining: node.joining.map(|at| JoiningView { step: word(at.step), percent: at.percent }),
+            refused: node.refused,
             index_rebuild_percent: node.index_rebuild_percent,
             version: node.version,
             rtt_ms: node.rtt_ms,

@@ -53,7 +53,7 @@ impl World {
             let node = world.node(0).expect("it runs");
             let token = world.on(0, async move { node.invite(Role::Full, WAIT).await });
             let (data, token) = (world.machines[at].data().to_owned(), token.expect("an invitation"));
-            world.on(at, async move { tandem_cluster::join(&data, &token).await }).expect("it joins");
+            world.on(at, async move { tandem_cluster::join(&data, &token, "").await }).expect("it joins");
             world.machines[at].start(Vec::new());
         }
         world.until("all vote", World::all_vote)?;

@@ -277,6 +277,7 @@ fn introduction(identity: &Identity, start: Start, record: &NodeRecord) -> Clien
         node: identity.node,
         start,
         address: record.cluster_address.clone(),
+        name: record.name.clone(),
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Hello {
     pub(crate) purpose: Purpose,
     /// Not said by older releases.
     pub(crate) fork: Fork,
+    /// What a joining node will be called; not said by older releases.
+    pub(crate) name: String,
 }
 
 /// What the client wants.
@@ -159,6 +161,8 @@ pub(crate) enum Refused {
          {calling}, the called node of fork {called}): one of the two clusters must go, see deploy/runbooks/quorum-lost.md"
     )]
     Fork { generation: u64, calling: Fork, called: Fork },
+    #[error("a node named {name} is a member already: `cluster remove {name}` first, if it is lost")]
+    Name { name: String },
 }
 
 impl Refused {
@@ -178,7 +182,8 @@ impl Refused {
             | Refused::InvitationExpired
             | Refused::Secret
             | Refused::NoCertificate(_)
-            | Refused::Fork { .. } => false,
+            | Refused::Fork { .. }
+            | Refused::Name { .. } => false,
         }
     }
 }
@@ -216,6 +221,7 @@ pub(crate) struct Client {
     pub(crate) node: NodeId,
     pub(crate) start: Start,
     pub(crate) address: String,
+    pub(crate) name: String,
 }
 
 /// What a server that accepts says.
@@ -236,6 +242,7 @@ impl Client {
             address: self.address.clone(),
             purpose,
             fork: self.fork,
+            name: self.name.clone(),
         }
     }
 

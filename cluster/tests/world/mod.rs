@@ -55,7 +55,7 @@ impl World {
                 tandem_cluster::init(&data).unwrap();
             } else {
                 let token = world.node(0).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
-                tandem_cluster::join(&data, &token).await.unwrap();
+                tandem_cluster::join(&data, &token, "").await.unwrap();
             }
             let node = Cluster::start(config(at, &data, FREE, timing())).await.unwrap();
             world.addresses.push(node.address());
@@ -127,7 +127,7 @@ impl World {
     pub(crate) async fn start_another_at(&self, at: usize, name: &str) -> (TempDir, Cluster) {
         let dir = tempfile::tempdir().unwrap();
         let token = self.node(at).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
-        tandem_cluster::join(&dir.path().join("data"), &token).await.unwrap();
+        tandem_cluster::join(&dir.path().join("data"), &token, "").await.unwrap();
         let listen = ([127, 0, 0, 1], 0).into();
         let config =
             NodeConfig { name: name.into(), ..config(3, &dir.path().join("data"), listen, timing()) };

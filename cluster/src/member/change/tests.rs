@@ -17,7 +17,7 @@ async fn node(dir: &TempDir, name: &str, first: Option<&Cluster>) -> Cluster {
         None => drop(init(&data).unwrap()),
         Some(first) => {
             let token = first.invite(Role::Full, Duration::from_secs(60)).await.unwrap();
-            join(&data, &token).await.unwrap();
+            join(&data, &token, "").await.unwrap();
         }
     }
     start(data, name).await

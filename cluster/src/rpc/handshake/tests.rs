@@ -67,6 +67,7 @@ fn client() -> Client {
         node: NodeId(2),
         start: HERE,
         address: "127.0.0.1:1".into(),
+        name: "n2".into(),
     }
 }
 
@@ -158,7 +159,7 @@ async fn an_older_release_without_forks_is_of_none_and_understands_this_one() {
         Client { fork: Fork(u64::MAX), ..client() }.hello(Purpose::Join { invitation: 1, request: vec![3] });
     let older: OlderHello = postcard::from_bytes(&postcard::to_stdvec(&hello).unwrap()).unwrap();
     let again: Hello = decode_grown(&postcard::to_stdvec(&older).unwrap()).unwrap();
-    assert_eq!(again, Hello { fork: Fork::default(), ..hello });
+    assert_eq!(again, Hello { fork: Fork::default(), name: String::new(), ..hello });
     assert_eq!(decode_grown::<Hello>(&postcard::to_stdvec(&again).unwrap()).unwrap(), again);
 
     let (door, presented) = (Door { fork: Fork(8), ..Door::new() }, Presented::nothing());

@@ -97,7 +97,7 @@ async fn met_member(secrets: &Secrets, to: SocketAddr) -> Result<Box<dyn Link>, 
     let mut link = secrets.ends().connect(stream, CLUSTER, HERE).await?;
     let start = Start { incarnation: Incarnation(1), ..Start::default() };
     let (cluster, fork, address) = (CLUSTER, Fork::default(), String::new());
-    let client = Client { cluster, generation: 1, fork, node: MEMBER, start, address };
+    let client = Client { cluster, generation: 1, fork, node: MEMBER, start, address, name: String::new() };
     client.open(&mut link, Lane::Application, HERE).await?;
     Ok(link)
 }
