@@ -45,16 +45,17 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 async fn start(at: usize, data: PathBuf, first: Option<Cluster>) -> Result<Cluster, Failed> {
-    prepare(&data, first.as_ref()).await?;
-    Ok(Cluster::start(support::config(format!("n{}", at + 1), data)).await?)
+    let name = format!("n{}", at + 1);
+    prepare(&data, &name, first.as_ref()).await?;
+    Ok(Cluster::start(support::config(name, data)).await?)
 }
 
-async fn prepare(data: &Path, first: Option<&Cluster>) -> Result<(), Failed> {
+async fn prepare(data: &Path, name: &str, first: Option<&Cluster>) -> Result<(), Failed> {
     match first {
         None => init(data).map(drop)?,
         Some(first) => {
             let token = first.invite(Role::Full, Duration::from_secs(60)).await?;
-            join(data, &token).await.map(drop)?;
+            join(data, &token, name).await.map(drop)?;
         }
     }
     Ok(())

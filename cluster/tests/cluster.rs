@@ -305,7 +305,7 @@ async fn a_name_that_is_taken_is_refused_at_once_and_free_again_when_its_node_is
     let leader = world.leader().await;
     let (gone, stays) = ((leader + 1) % 3, (leader + 2) % 3);
     let (name, lost) = (format!("n{}", gone + 1), world.node(gone).node_id());
-    let token = world.node(stays).invite(Role::Full, Duration::from_secs(60)).await.unwrap();
+    let token = world.node(stays).invite(tandem_state::Role::Full, Duration::from_secs(60)).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     let refused =
         tandem_cluster::join(&dir.path().join("data"), &token, &name).await.unwrap_err().to_string();

@@ -1,10 +1,10 @@
 //! The side of one node: it is told what to do line by line, and answers each with a line.
 
 use std::io::{BufRead, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use tandem_cluster::{Cluster, RaftRole, init, join};
+use tandem_cluster::{Cluster, NodeConfig, RaftRole, init, join};
 use tandem_state::config::Limits;
 use tandem_state::{Command, Principal, Role};
 
@@ -21,7 +21,7 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), Failed> 
     let mut lines = std::io::stdin().lock().lines();
     let token = lines.next().ok_or("no token")??;
     let node = runtime.block_on(async {
-        prepare(&config.data, &token).await?;
+        prepare(&config, &token).await?;
         Ok::<_, Failed>(Cluster::start(config).await?)
     })?;
     say("ready")?;
@@ -31,11 +31,11 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<(), Failed> 
     Ok(())
 }
 
-async fn prepare(data: &Path, token: &str) -> Result<(), Failed> {
+async fn prepare(config: &NodeConfig, token: &str) -> Result<(), Failed> {
     match token {
         "again" => {}
-        "first" => drop(init(data)?),
-        token => drop(join(data, token).await?),
+        "first" => drop(init(&config.data)?),
+        token => drop(join(&config.data, token, &config.name).await?),
     }
     Ok(())
 }
