@@ -209,7 +209,7 @@ mod tests {
         run(&mut state, propose(1, 81, create_call(1)));
         assert_eq!(state.check_invariants(), Ok(()));
         type Break = (u8, fn(&mut State));
-        let breaks: [Break; 15] = [
+        let breaks: [Break; 16] = [
             (1, |s| s.usage.clear()),
             (1, |s| s.held.clear()),
             (2, |s| s.last_tenant = TenantId(0)),
@@ -217,7 +217,11 @@ mod tests {
                 s.numbers.insert("+44".into(), (TenantId(1), NumberTarget::Extension("9".into())));
             }),
             (4, |s| drop(s.extensions.remove(&(TenantId(1), "101".to_owned())))),
-            (5, |s| s.legs.clear()),
+            (1, |s| s.callers.clear()),
+            (5, |s| {
+                s.legs.clear();
+                s.callers.clear();
+            }),
             (6, |s| s.calls.get_mut(&CallId(1)).unwrap().owner = NodeId(9)),
             (7, |s| s.calls.get_mut(&CallId(1)).unwrap().start = s.time.plus_ms(1)),
             (8, |s| s.windows.get_mut(&NodeId(1)).unwrap().low_water = 1000),

@@ -62,6 +62,9 @@ impl ClientInvite {
         match input {
             ClientInput::Response(response) => self.response(now_ms, response),
             ClientInput::Cancel(cancel) => self.want_cancel(now_ms, cancel),
+            ClientInput::Cancelled if self.state == State::Proceeding => self.cancelled(now_ms),
+            // It ends by itself, or is over.
+            ClientInput::Cancelled => {}
             ClientInput::Time => self.time(now_ms),
             ClientInput::TransportError => self.transport_error(),
         }
@@ -136,11 +139,15 @@ impl ClientInvite {
         }
     }
 
-    /// Without a final response within 64 x T1 the INVITE counts as cancelled (RFC 3261 section 9.1).
     fn send_cancel(&mut self, now_ms: u64, cancel: Message) {
+        self.cancelled(now_ms);
+        self.outbox.push(Output::SendCancel(cancel));
+    }
+
+    /// Without a final response within 64 x T1 the INVITE counts as cancelled (RFC 3261 section 9.1).
+    fn cancelled(&mut self, now_ms: u64) {
         self.cancel = Cancel::Sent;
         self.deadline = Some(now_ms.saturating_add(self.timers.limit()));
-        self.outbox.push(Output::SendCancel(cancel));
     }
 
     fn time(&mut self, now_ms: u64) {

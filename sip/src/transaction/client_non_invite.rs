@@ -43,11 +43,11 @@ impl ClientNonInvite {
         }
     }
 
-    /// Takes one input; poll the outputs after it. [`ClientInput::Cancel`] does nothing here.
+    /// Takes one input; poll the outputs after it. A CANCEL is nothing to it.
     pub fn handle_input(&mut self, now_ms: u64, input: ClientInput) {
         match input {
             ClientInput::Response(response) => self.response(now_ms, response),
-            ClientInput::Cancel(_) => {}
+            ClientInput::Cancel(_) | ClientInput::Cancelled => {}
             ClientInput::Time => self.time(now_ms),
             ClientInput::TransportError => self.transport_error(),
         }

@@ -77,9 +77,14 @@ pub(super) fn branch_of(client_key: &str) -> &str {
 }
 
 pub(super) fn write_client(text: &mut String, message: &Message) {
+    write_client_as(text, message, message.method());
+}
+
+/// The transaction of this method that a message of ours, an INVITE or its CANCEL, shares its branch with.
+pub(super) fn write_client_as(text: &mut String, message: &Message, method: &Method) {
     text.clear();
     text.push_str("c ");
-    text.push_str(message.method().as_str());
+    text.push_str(method.as_str());
     text.push(' ');
     text.push_str(message.via_top().branch.unwrap_or(""));
 }

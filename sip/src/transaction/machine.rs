@@ -51,6 +51,8 @@ pub enum ClientInput {
     Response(Message),
     /// The transaction user wants the INVITE cancelled by this CANCEL (RFC 3261 section 9.1); no other method can be.
     Cancel(Message),
+    /// Its user has sent the CANCEL itself.
+    Cancelled,
     /// The time of `poll_timeout` has come.
     Time,
     /// The transport could not send.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Peer;
 use super::client_invite::ClientInvite;
 use super::client_non_invite::ClientNonInvite;
-use super::key::{ClientKey, Key, ServerKey, write_client, write_server};
+use super::key::{ClientKey, Key, ServerKey, write_client, write_client_as, write_server};
 use super::machine::{ClientInput, Output as MachineOutput, ServerInput, Timers};
 use super::server_invite::ServerInvite;
 use super::server_non_invite::ServerNonInvite;
@@ -154,7 +154,8 @@ impl<P: Peer> Table<P> {
         }
     }
 
-    /// Begins a client transaction with a request that has our Via on top.
+    /// Begins a client transaction with a request that has our Via on top. By a CANCEL its INVITE ends too, when nothing final is
+    /// heard for 64 x T1.
     pub fn send_request(&mut self, now_ms: u64, request: Message, peer: P) -> Result<ClientKey, Refusal> {
         let fit =
             request.is_request() && request.method() != &Method::Ack && request.via_top().has_magic_cookie();
@@ -164,9 +165,16 @@ impl<P: Peer> Table<P> {
         if self.slots.clients >= self.limits.client_max {
             return Err(Refusal::Full);
         }
+        let is_cancel = request.method() == &Method::Cancel;
+        write_client_as(&mut self.scratch, &request, &Method::Invite);
+        let cancelled = self.slots.find(&self.scratch).filter(|_| is_cancel);
         write_client(&mut self.scratch, &request);
         if self.slots.find(&self.scratch).is_some() {
             return Err(Refusal::BranchInUse);
+        }
+        if let Some(invite) = cancelled {
+            self.client_input(now_ms, invite, ClientInput::Cancelled);
+            write_client(&mut self.scratch, &request);
         }
         let key = ClientKey(self.scratch.as_str().into());
         let (reliable, timers) = (peer.is_reliable(), self.timers);

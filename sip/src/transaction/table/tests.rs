@@ -126,6 +126,23 @@ fn responses_find_their_request_by_branch_and_method() {
 }
 
 #[test]
+fn an_invite_whose_cancel_is_answered_and_which_itself_is_not_is_given_up() {
+    let mut table = table();
+    let invite = request("INVITE", "z9hG4bK1");
+    let key = table.send_request(0, invite.clone(), BOB).unwrap();
+    table.receive(10, BOB, response(&invite, 180));
+    let cancel = cancel_for(&invite, None).unwrap();
+    table.send_request(1_000, cancel.clone(), BOB).unwrap();
+    table.receive(1_010, BOB, response(&cancel, 200));
+    outputs(&mut table);
+    table.handle_timeout(32_999);
+    assert_eq!(outputs(&mut table), []);
+    table.handle_timeout(33_000);
+    assert_eq!(outputs(&mut table), [Output::Timeout { key: Key::Client(key) }]);
+    assert!(table.is_empty());
+}
+
+#[test]
 fn our_cancel_goes_out_after_the_first_provisional_response_with_its_reason() {
     let mut table = table();
     let invite = request("INVITE", "z9hG4bK1");
