@@ -227,6 +227,9 @@ impl Serving {
             for (key, _) in std::mem::take(&mut self.invites) {
                 self.table.forget(&key);
             }
+            for slot in self.shared.call_ids().into_iter().filter_map(|id| self.shared.call(id)) {
+                let _ = slot.send(call::Input::Leased { epoch });
+            }
         }
         if !self.shared.lease.holds() {
             return;

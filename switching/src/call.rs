@@ -115,6 +115,11 @@ pub enum Input {
     /// The log ended the call without this node, whose lease had run out, or gave it to another: it is no longer this node's
     /// to speak for.
     Lost,
+    /// The node has a lease of this epoch. What was asked under an earlier one has no answer any more.
+    Leased {
+        /// The epoch.
+        epoch: NodeEpoch,
+    },
     /// Hand the call over to this node.
     Move {
         /// Which.
@@ -413,8 +418,11 @@ impl Machine for Call {
             Input::Proposed { what, outcome } => self.proposed(now, what, outcome),
             Input::MediaSilent => self.silent(now),
             Input::MediaFigures(quality) => self.figures(now, quality),
+            // Passed on by a former owner: as any CANCEL it comes too late for a call that was answered.
+            Input::HangUp(Cause::Cancelled) => self.cancelled(now),
             Input::HangUp(cause) => self.finish(now, cause),
             Input::Lost => self.lost(),
+            Input::Leased { epoch } => self.leased(epoch),
             Input::Move { to } => self.hand_over(to),
             Input::FlowLost { leg, ways } => self.flow_lost(now, leg, ways),
             Input::Reachable { leg, way } => self.reachable(now, leg, way),

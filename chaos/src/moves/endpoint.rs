@@ -67,6 +67,8 @@ impl Sim {
             for (key, _) in std::mem::take(&mut process.invites) {
                 process.table.forget(&key);
             }
+            let calls: Vec<CallId> = process.calls.keys().copied().collect();
+            calls.into_iter().for_each(|call| self.input(id, call, Input::Leased { epoch }));
         }
         if !self.holds(id) {
             return;

@@ -3,7 +3,7 @@
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
 use tandem_sip::transaction::ServerKey;
-use tandem_state::{Cause, Command, LegId, Quality, Refusal, RefusedCall, Reply};
+use tandem_state::{Cause, Command, LegId, NodeEpoch, Quality, Refusal, RefusedCall, Reply};
 
 use super::leg::Stage;
 use super::takeover::Refresh;
@@ -144,6 +144,14 @@ impl Call {
         let ids: Vec<LegId> = self.leg_ids().collect();
         for id in ids {
             self.leg_over(id);
+        }
+    }
+
+    /// A call that has ended waits for no answer that can't come any more. Of one that has not, the log says what becomes of it.
+    pub(super) fn leased(&mut self, epoch: NodeEpoch) {
+        if epoch > self.node_epoch && matches!(self.phase, Phase::Ending { .. }) {
+            self.leave_all_legs();
+            self.over_when_done();
         }
     }
 

@@ -93,6 +93,7 @@ impl Bench {
             ["media", "silent"] => self.input(Input::MediaSilent),
             ["media", "figures"] => self.input(Input::MediaFigures(Quality::default())),
             ["lost"] => self.input(Input::Lost),
+            ["leased", "anew"] => self.input(Input::Leased { epoch: NodeEpoch(2) }),
             ["caller", "gone"] => self.input(Input::CallerGone),
             ["move"] => self.input(Input::Move { to: NodeId(2) }),
             ["moved", how] => self.moved(*how == "proven"),
