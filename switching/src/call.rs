@@ -373,10 +373,10 @@ impl Call {
 
     /// The log was told of a shape.
     fn told(&mut self) {
-        if let Telling::Again(note) = std::mem::take(&mut self.telling)
-            && matches!(self.phase, Phase::Talking { .. })
-        {
-            self.checkpoint(note);
+        match (std::mem::take(&mut self.telling), &self.phase) {
+            (Telling::Again(note), Phase::Talking { .. }) => self.checkpoint(note),
+            (_, Phase::Answering { .. }) => self.propose_answer(),
+            _ => {}
         }
     }
 

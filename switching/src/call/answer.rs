@@ -6,7 +6,7 @@ use tandem_sip::message::Message;
 use tandem_state::{CallEpoch, CallNote, Cause, LegId, Refusal, Reply};
 
 use super::leg::Stage;
-use super::{Call, Creation, Output, Phase, Proposal};
+use super::{Call, Creation, Output, Phase, Proposal, Telling};
 use crate::machine::Now;
 use crate::refusal;
 
@@ -44,7 +44,7 @@ impl Call {
         self.note_codec();
         self.update_hold();
         self.set_media();
-        if self.create == Creation::Created {
+        if self.create == Creation::Created && self.telling == Telling::Nothing {
             self.propose_answer();
         }
     }

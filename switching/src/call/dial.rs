@@ -5,7 +5,7 @@ use tandem_sip::method::Method;
 use tandem_state::{CallEpoch, Cause, Command, LegId, Refusal, Reply};
 
 use super::leg::Stage;
-use super::{Call, Creation, Output, Phase, Proposal, Ringing};
+use super::{Call, Creation, Output, Phase, Proposal, Ringing, Telling};
 use crate::machine::Now;
 use crate::refusal;
 
@@ -26,10 +26,11 @@ impl Call {
         }
         let (what, command) = match self.create {
             Creation::Pending | Creation::Missing => (Proposal::Create, self.create_command()),
-            // Another node made it known.
+            // Another node made it known. An answer waits for this, which would undo it.
             Creation::Created => {
                 let (call, epoch) = (self.id, self.epoch);
-                (Proposal::Note, Command::Checkpoint { call, epoch, change: self.begun() })
+                self.telling = Telling::Once;
+                (Proposal::Shape, Command::Checkpoint { call, epoch, change: self.begun() })
             }
         };
         self.outputs.insert(said, Output::Propose { what, command: Box::new(command) });
