@@ -7,7 +7,7 @@ mod support;
 use support::demo::{Account, Demo};
 use support::phone::{Call, Message, Phone};
 use support::proxy::Proxy;
-use support::talk::Talk;
+use support::talk::{Talk, two_phones};
 use support::{SOON, eventually};
 
 /// A phone that speaks to the proxy alone.
@@ -98,12 +98,9 @@ fn of_several_phones_that_ring_when_their_node_dies_all_ring_anew_and_one_answer
 #[test]
 fn an_offer_that_nobody_had_answered_when_the_node_died_is_answered_at_the_next() {
     let demo = Demo::start(62);
-    let (a, b) = (demo.account(), demo.account());
-    let mut caller = Phone::registered(&demo, &a, 1);
-    let mut callee = Phone::registered(&demo, &b, 1);
-    demo.await_registrations(1, &b, 1);
+    let (mut caller, mut callee) = two_phones(&demo, (1, 1));
     caller.offers = false;
-    let mut out = caller.call(&b.number);
+    let mut out = caller.call(&callee.account.number);
     let mut inc = callee.incoming();
     assert!(inc.invite.body.is_empty(), "{:?}", inc.invite);
     callee.answer(&mut inc, 200, "OK");
@@ -126,10 +123,7 @@ fn an_offer_that_nobody_had_answered_when_the_node_died_is_answered_at_the_next(
 #[test]
 fn a_call_that_began_without_a_description_goes_on_with_what_was_agreed() {
     let demo = Demo::start(63);
-    let (a, b) = (demo.account(), demo.account());
-    let mut caller = Phone::registered(&demo, &a, 1);
-    let callee = Phone::registered(&demo, &b, 1);
-    demo.await_registrations(1, &b, 1);
+    let (mut caller, callee) = two_phones(&demo, (1, 1));
     caller.offers = false;
     let Talk { mut caller, out, mut callee, mut inc, .. } = Talk::between(caller, callee);
     callee.acknowledged(&inc);

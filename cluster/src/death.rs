@@ -4,6 +4,7 @@
 //! The process leaves its [`Testament`] with whoever waits for it. The notice is its node's own word: it goes over mutual
 //! TLS with that node's certificate, from the very process that the members know, and ends that process's lease alone.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use tandem_state::{Command, Incarnation, NodeId};
+use tandem_state::{Command, Incarnation, NodeId, State};
 use tokio::io::AsyncWriteExt;
 
 use crate::net;
@@ -98,6 +99,16 @@ async fn tell(secrets: &Secrets, who: &Client, peer: NodeId, address: &str) -> R
     }
 }
 
+/// Of the nodes that are known to be dead, and not down yet, the one whose lease ends next: that with the fewest calls, for
+/// the calls of another would be given to it.
+fn next(view: &State, deaths: &BTreeMap<NodeId, Incarnation>) -> Option<NodeId> {
+    let is_dead =
+        |node: NodeId| view.nodes.get(&node).map(|record| record.incarnation) == deaths.get(&node).copied();
+    let calls = |node: NodeId| view.calls.values().filter(|call| call.owner == node).count();
+    let dead = deaths.keys().copied().filter(|node| is_dead(*node) && !view.is_down(*node));
+    dead.min_by_key(|node| (calls(*node), *node))
+}
+
 impl Node {
     /// What this process leaves.
     pub(crate) fn testament(&self) -> Testament {
@@ -111,12 +122,16 @@ impl Node {
     pub(crate) async fn take_death(&self, node: NodeId, incarnation: Incarnation) -> Result<(), String> {
         tracing::warn!(%node, %incarnation, "a node's process has died, says who waited for it");
         metrics::counter!("tandem_death_notices_total").increment(1);
+        self.shared.deaths().insert(node, incarnation);
         let ended = async {
             loop {
                 let view = self.shared.view.load_full();
                 let record = view.nodes.get(&node).filter(|record| record.incarnation == incarnation);
                 let Some(record) = record.filter(|_| !view.is_down(node)) else { return };
-                let _ = self.send_lease(Command::EndLease { node, epoch: record.epoch, incarnation }).await;
+                if next(&view, &self.shared.deaths()) == Some(node) {
+                    let _ =
+                        self.send_lease(Command::EndLease { node, epoch: record.epoch, incarnation }).await;
+                }
                 tokio::time::sleep(AGAIN).await;
             }
         };

@@ -1,7 +1,7 @@
 //! What the state machine publishes and everything else reads: view, applied position, feed, clock, answers.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tandem_state::lease::Terms;
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) joining: Mutex<Option<Joining>>,
     /// Why the cluster does not take this node.
     refused: Mutex<Option<String>>,
+    /// Processes of other nodes that have died, by the word of who waited for them.
+    deaths: Mutex<BTreeMap<NodeId, Incarnation>>,
     clock: Mutex<Clock>,
     /// States right after the last `Tick`s: positions at which nodes can be compared.
     kept: Mutex<VecDeque<(u64, State)>>,
@@ -52,6 +54,7 @@ impl Shared {
             leases: Arc::new(Leases::new(node, incarnation, terms)),
             joining: Mutex::default(),
             refused: Mutex::default(),
+            deaths: Mutex::default(),
             clock: Mutex::default(),
             kept: Mutex::default(),
         }
@@ -71,6 +74,11 @@ impl Shared {
     pub(crate) fn note_refused(&self, why: Option<String>) -> bool {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *refused, why) != *refused
+    }
+
+    /// The deaths that this process was told of.
+    pub(crate) fn deaths(&self) -> MutexGuard<'_, BTreeMap<NodeId, Incarnation>> {
+        self.deaths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a new state visible.

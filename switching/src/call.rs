@@ -15,6 +15,7 @@ mod leg;
 mod media;
 mod moving;
 mod record;
+mod refresh;
 mod setup;
 mod takeover;
 mod wire;
@@ -33,8 +34,9 @@ use tandem_state::{
 use crate::machine::{Machine, Now};
 pub use leg::Leg;
 pub use media::is_relayable;
+pub use refresh::Way;
 pub use setup::{Interrupted, Setup, SetupTarget};
-pub use takeover::{TakenLeg, Takeover, Way, begun_by, invite_of, legs_of};
+pub use takeover::{TakenLeg, Takeover, begun_by, invite_of, legs_of};
 pub use wire::{branch_leg, epoch_of_cseq, leg_of_tag, named_leg};
 
 /// Numbers that shape a call.
@@ -272,6 +274,17 @@ enum Telling {
     Again(Option<CallNote>),
 }
 
+impl Telling {
+    /// More has changed than what is on its way.
+    fn outdate(&mut self, note: Option<CallNote>) {
+        match *self {
+            Telling::Nothing => {}
+            Telling::Once => *self = Telling::Again(note),
+            Telling::Again(before) => *self = Telling::Again(note.or(before)),
+        }
+    }
+}
+
 /// The machine of one call.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -324,6 +337,11 @@ impl Call {
         self.tenant
     }
 
+    /// Another node had it before.
+    fn has_moved(&self) -> bool {
+        self.epoch > CallEpoch(1)
+    }
+
     /// The log has it, and nothing was said of its end yet.
     pub fn is_recorded(&self) -> bool {
         self.create == Creation::Created && !matches!(self.phase, Phase::Ending { .. } | Phase::Over)
@@ -361,14 +379,11 @@ impl Call {
     /// Tells the log what the call's shape is now; nothing waits for it. One is on its way at a time: an older one that comes
     /// after a newer one would undo it.
     fn checkpoint(&mut self, note: Option<CallNote>) {
-        match self.telling {
-            Telling::Nothing => {
-                self.telling = Telling::Once;
-                self.propose_checkpoint(Proposal::Shape, self.change(note));
-            }
-            Telling::Once => self.telling = Telling::Again(note),
-            Telling::Again(before) => self.telling = Telling::Again(note.or(before)),
+        if self.telling == Telling::Nothing {
+            self.telling = Telling::Once;
+            return self.propose_checkpoint(Proposal::Shape, self.change(note));
         }
+        self.telling.outdate(note);
     }
 
     /// The log was told of a shape.

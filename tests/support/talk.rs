@@ -16,10 +16,7 @@ pub struct Talk {
 impl Talk {
     /// A caller and a registered phone at these nodes, talking.
     pub fn begin(demo: &Demo, nodes: (u8, u8)) -> Talk {
-        let (a, b) = (demo.account(), demo.account());
-        let caller = Phone::registered(demo, &a, nodes.0);
-        let callee = Phone::registered(demo, &b, nodes.1);
-        demo.await_registrations(nodes.0, &b, 1);
+        let (caller, callee) = two_phones(demo, nodes);
         Talk::between(caller, callee)
     }
 
@@ -43,6 +40,14 @@ impl Talk {
     pub fn renegotiate(&mut self, direction: &str) {
         renegotiated(&mut self.caller, &mut self.out, &mut self.callee, &self.inc, direction);
     }
+}
+
+/// Two phones that are registered at these nodes; the first one's knows the second.
+pub fn two_phones(demo: &Demo, nodes: (u8, u8)) -> (Phone, Phone) {
+    let (a, b) = (demo.account(), demo.account());
+    let phones = (Phone::registered(demo, &a, nodes.0), Phone::registered(demo, &b, nodes.1));
+    demo.await_registrations(nodes.0, &b, 1);
+    phones
 }
 
 /// A caller, and a phone that rings for it.

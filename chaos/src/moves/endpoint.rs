@@ -25,30 +25,34 @@ impl Sim {
         }
         self.follow_lease(id);
         let message = if message.is_request() { message.stamped(flow.remote) } else { message };
-        match self.owner_elsewhere(id, &message) {
-            Some(owner) => self.pass_on(id, owner, flow, message),
-            None => {
+        match self.taker(id, &message) {
+            Some(owner) if owner == id => {
                 let now_ms = self.now(id).steady_ms;
                 self.process(id).table.receive(now_ms, FlowPeer(flow), message);
             }
+            Some(owner) => self.pass_on(id, owner, flow, message),
+            None => {}
         }
     }
 
-    fn owner_elsewhere(&mut self, id: NodeId, message: &Message) -> Option<NodeId> {
-        let Some(leg) = named_leg(message) else { return self.begun_elsewhere(id, message) };
+    /// Which node takes a message; nobody does while nobody goes on with its call yet.
+    fn taker(&mut self, id: NodeId, message: &Message) -> Option<NodeId> {
+        let Some(leg) = named_leg(message) else { return self.taker_of_invite(id, message) };
         if self.process(id).legs.contains_key(&leg) {
-            return None;
+            return Some(id);
         }
-        owner_of(self.state(id), leg, message.is_request()).filter(|owner| *owner != id)
+        owner_of(self.state(id), leg, message.is_request()).or(Some(id))
     }
 
-    /// A copy of an INVITE, or its CANCEL.
-    fn begun_elsewhere(&mut self, id: NodeId, message: &Message) -> Option<NodeId> {
+    fn taker_of_invite(&mut self, id: NodeId, message: &Message) -> Option<NodeId> {
         let of_caller = message.is_request() && matches!(message.method(), Method::Invite | Method::Cancel);
-        if !of_caller || self.process(id).invites.contains_key(&ServerKey::of_invite(message)) {
-            return None;
+        if !of_caller || self.process(id).table.knows(&ServerKey::of_invite(message)) {
+            return Some(id);
         }
-        call::begun_by(self.state(id), message).map(|call| call.owner).filter(|owner| *owner != id)
+        let begun = call::begun_by(self.state(id), message).map(|call| (call.id, call.owner));
+        let Some((call, owner)) = begun else { return Some(id) };
+        let late = *message.method() == Method::Cancel && self.process(id).calls.contains_key(&call);
+        (owner != id || late).then_some(owner)
     }
 
     pub(super) fn pass_on(&mut self, id: NodeId, owner: NodeId, flow: Flow, message: Message) {
@@ -153,9 +157,6 @@ impl Sim {
             return self.in_dialog(id, key, message, flow);
         }
         match message.method() {
-            Method::Invite if call::begun_by(self.state(id), &message).is_some() => {
-                self.process(id).table.forget(&key);
-            }
             Method::Invite if self.process(id).draining => self.answer_once(id, &key, &message, 503),
             Method::Invite => self.begin_call(id, key, message, flow),
             Method::Ack => {}

@@ -58,10 +58,12 @@ impl Sim {
     /// applied the log, and not about to be another's. The product's gate asks less of responses: of whose call they are it
     /// knows only when they are made.
     fn has_authority(&self, id: NodeId, packet: &Packet) -> bool {
-        let Some((call, epoch)) = packet.of.filter(|_| packet.by == id) else { return self.holds(id) };
         if self.work.mutant == Mutant::LeaseAloneAsked {
             return self.holds(id);
         }
+        let Some((call, epoch)) = packet.of.filter(|_| packet.by == id) else {
+            return self.holds(id) && self.may_ask(id, &packet.message);
+        };
         let recorded = self.state(id).calls.get(&call);
         let is_own = recorded.is_none_or(|call| call.owner == id && call.epoch == epoch);
         let held = self.work.processes.get(&id).and_then(|process| process.calls.get(&call));
@@ -149,21 +151,21 @@ impl Sim {
         match tell {
             Tell::Send(packet) if packet.flow.node != id => {}
             Tell::Send(packet) => {
-                if self.is_outdated(id, &packet.message) {
-                    self.work.report.fenced += 1;
-                } else {
-                    let allowed = self.holds(id);
-                    self.queue(id, Packet { allowed, ..packet });
-                }
+                let allowed = self.has_authority(id, &packet);
+                self.queue(id, Packet { allowed, ..packet });
             }
             Tell::Received(flow, message) => self.incoming(id, flow, message),
             Tell::HangUp(call, cause) => self.input(id, call, call::Input::HangUp(cause)),
         }
     }
 
-    /// By the log of a node the call is of a later ownership than this request.
-    fn is_outdated(&self, id: NodeId, message: &Message) -> bool {
-        authority::asked(message.bytes()).is_some_and(|asked| authority::is_outdated(self.state(id), &asked))
+    /// What `actors::gate` asks of a request besides the lease.
+    fn may_ask(&self, id: NodeId, message: &Message) -> bool {
+        let Some(asked) = authority::asked(message.bytes()) else { return true };
+        let process = self.work.processes.get(&id);
+        let held = process.and_then(|process| process.calls.get(process.legs.get(&asked.leg)?));
+        let is_held_back = held.is_some_and(|held| authority::is_held_back(&held.machine, &asked));
+        !authority::is_outdated(self.state(id), &asked) && !is_held_back
     }
 
     /// A phone's message to a node.

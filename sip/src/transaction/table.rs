@@ -165,18 +165,17 @@ impl<P: Peer> Table<P> {
         if self.slots.clients >= self.limits.client_max {
             return Err(Refusal::Full);
         }
-        let is_cancel = request.method() == &Method::Cancel;
-        write_client_as(&mut self.scratch, &request, &Method::Invite);
-        let cancelled = self.slots.find(&self.scratch).filter(|_| is_cancel);
         write_client(&mut self.scratch, &request);
         if self.slots.find(&self.scratch).is_some() {
             return Err(Refusal::BranchInUse);
         }
-        if let Some(invite) = cancelled {
-            self.client_input(now_ms, invite, ClientInput::Cancelled);
-            write_client(&mut self.scratch, &request);
-        }
         let key = ClientKey(self.scratch.as_str().into());
+        if request.method() == &Method::Cancel {
+            write_client_as(&mut self.scratch, &request, &Method::Invite);
+            if let Some(invite) = self.slots.find(&self.scratch) {
+                self.client_input(now_ms, invite, ClientInput::Cancelled);
+            }
+        }
         let (reliable, timers) = (peer.is_reliable(), self.timers);
         let machine = match request.method() {
             Method::Invite => {
@@ -274,6 +273,11 @@ impl<P: Peer> Table<P> {
     /// The next output.
     pub fn poll_output(&mut self) -> Option<Output<P>> {
         self.outputs.pop_front()
+    }
+
+    /// Whether a transaction of a peer's is here.
+    pub fn knows(&self, key: &ServerKey) -> bool {
+        self.slots.find(&key.0).is_some()
     }
 
     /// How many transactions there are.

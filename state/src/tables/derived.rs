@@ -51,17 +51,16 @@ impl State {
     }
 
     pub(crate) fn put_leg(&mut self, leg: LegRecord) {
-        let (id, caller) = (leg.id, caller(&leg));
-        let former = self.legs.insert(id, leg).and_then(|former| self::caller(&former));
-        if former == caller {
-            return;
+        let is_same = |former: &LegRecord| {
+            former.direction == leg.direction && former.dialog.call_id == leg.dialog.call_id
+        };
+        if !self.legs.get(&leg.id).is_some_and(is_same) {
+            self.take_leg(leg.id);
+            if let Some(row) = caller(&leg) {
+                self.callers.insert(row, ());
+            }
         }
-        if let Some(row) = former {
-            self.callers.remove(&row);
-        }
-        if let Some(row) = caller {
-            self.callers.insert(row, ());
-        }
+        self.legs.insert(leg.id, leg);
     }
 
     pub(crate) fn take_leg(&mut self, id: LegId) {

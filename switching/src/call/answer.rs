@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tandem_sip::message::Message;
-use tandem_state::{CallEpoch, CallNote, Cause, LegId, Refusal, Reply};
+use tandem_state::{CallNote, Cause, LegId, Refusal, Reply};
 
 use super::leg::Stage;
 use super::{Call, Creation, Output, Phase, Proposal, Telling};
@@ -184,7 +184,7 @@ impl Call {
             self.bye(id, cause);
             return self.over_when_done();
         }
-        if self.epoch > CallEpoch(1) {
+        if self.has_moved() {
             // It rang at a node that was lost: the caller may have given up there.
             self.attempt.answer = None;
         }

@@ -2,7 +2,7 @@
 
 use tandem_sip::message::Message;
 use tandem_sip::method::Method;
-use tandem_state::{CallEpoch, Cause, Command, LegId, Refusal, Reply};
+use tandem_state::{Cause, Command, LegId, Refusal, Reply};
 
 use super::leg::Stage;
 use super::{Call, Creation, Output, Phase, Proposal, Ringing, Telling};
@@ -225,8 +225,7 @@ impl Call {
         if !matches!(self.caller.stage, Stage::Invited { .. }) {
             return;
         }
-        let is_moved = self.epoch > CallEpoch(1);
-        self.finish(now, if is_moved { Cause::NodeLost } else { Cause::Cancelled });
+        self.finish(now, if self.has_moved() { Cause::NodeLost } else { Cause::Cancelled });
     }
 
     /// Leaves the step by an answer: everyone else stops ringing.

@@ -6,7 +6,7 @@ use tandem_sip::transaction::ServerKey;
 use tandem_state::{Cause, Command, LegId, NodeEpoch, Quality, Refusal, RefusedCall, Reply};
 
 use super::leg::Stage;
-use super::takeover::Refresh;
+use super::refresh::Refresh;
 use super::{Call, Creation, Output, Phase, Proposal};
 use crate::machine::Now;
 use crate::refusal;

@@ -9,9 +9,9 @@ use tandem_sip::transaction::ServerKey;
 use tandem_state::{CallNote, Cause, Flow, LegId};
 
 use super::leg::{Hold, Stage};
+use super::refresh::Refresh;
 use super::setup::CSEQ_BLOCK;
-use super::takeover::Refresh;
-use super::{Call, Output, Phase, Proposal, Telling};
+use super::{Call, Output, Phase, Proposal};
 use crate::machine::Now;
 use crate::refusal;
 
@@ -234,9 +234,7 @@ impl Call {
         if is_same && note.is_none() {
             return self.exchange_recorded(now);
         }
-        if self.telling == Telling::Once {
-            self.telling = Telling::Again(None);
-        }
+        self.telling.outdate(None);
         self.propose_checkpoint(Proposal::Exchange, self.change(note));
     }
 

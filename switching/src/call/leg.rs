@@ -9,7 +9,7 @@ use tandem_sip::message::Message;
 use tandem_sip::transaction::ServerKey;
 use tandem_state::{Cause, ClusterTime, Flow, LegDirection, LegId, Party};
 
-use super::takeover::{Refresh, Way};
+use super::refresh::{Refresh, Way};
 use crate::routing::Target;
 
 /// One leg of a call.

@@ -13,7 +13,7 @@ use tandem_state::{
 };
 
 use super::leg::{Hold, Leg, LegMedia, Stage};
-use super::takeover::Way;
+use super::refresh::Way;
 use super::{Call, Creation, Output, Phase, Settings, Telling, wire};
 use crate::machine::Now;
 use crate::routing::Target;
