@@ -161,6 +161,8 @@ impl Client {
             match shape(request).send().await {
                 Ok(response) => return judged(response).await,
                 Err(error) if error.is_connect() => last = Some(unreachable(base)),
+                // What changes something may have been done: only a question is asked of another node.
+                Err(error) if error.is_timeout() && method == Method::GET => last = Some(silent(base)),
                 Err(error) if error.is_timeout() => return Err(silent(base)),
                 Err(error) => return Err(error.without_url()).with_context(|| base.clone()),
             }
@@ -225,6 +227,26 @@ mod tests {
     fn a_segment_can_not_leave_its_place() {
         assert_eq!(segment("acme"), "acme");
         assert_eq!(segment("a/b?c=ü"), "a%2Fb%3Fc%3D%C3%BC");
+    }
+
+    #[tokio::test]
+    async fn a_question_goes_on_to_the_next_node_when_one_hangs_and_a_change_does_not() {
+        let hangs = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let works = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let bases = [&hangs, &works].map(|node| format!("http://{}", node.local_addr().unwrap())).join(",");
+        let answer = async |node: &tokio::net::TcpListener| {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let (mut stream, _) = node.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue").await.unwrap();
+        };
+        let mut client = Client::new(&bases, String::new()).unwrap();
+        client.http =
+            reqwest::Client::builder().timeout(Duration::from_millis(200)).no_proxy().build().unwrap();
+        let (asked, ()) = tokio::join!(client.get::<bool>("/status", &[]), answer(&works));
+        assert!(asked.unwrap());
+        let told = client.act("/change").await.unwrap_err().to_string();
+        assert!(told.contains("did not answer in time"), "{told}");
     }
 
     #[test]

@@ -34,6 +34,19 @@ fn node_returns_during_takeover() {
     assert_eq!(epochs(&demo, 1), [2; CALLS], "no call moved twice");
 }
 
+/// The power fails at both sites, so that not even a guard is left to say so, and comes back: the first node that holds a lease
+/// again goes on with all calls, and each is heard again.
+#[test]
+fn every_node_dies_at_once_and_the_calls_go_on() {
+    let demo = Demo::start_with(55, &town());
+    let report = struck_in(&demo, (1, 2), 1, Duration::from_secs(20), || {
+        demo.kill_guards(&[1, 2, 3]);
+        [1, 2, 3].into_iter().for_each(|node| demo.restart(node));
+    });
+    went_on(&demo, &report, &[1, 2, 3], 1, Duration::from_secs(10));
+    assert!(epochs(&demo, 1).iter().all(|epoch| *epoch > 1));
+}
+
 /// Votes at `asked`, whoever it joined by.
 fn joined(demo: &Demo, node: u8, asked: u8) {
     demo.join_machine(node, asked);

@@ -41,9 +41,7 @@ fn calls_outlive_their_node() {
 
     // Nothing is proved when the guard is killed, and its worker with it: the lease has to run out.
     let report = struck(&demo, (3, 2), 3, || {
-        let worker = demo.pid(3);
-        kill(parent(worker));
-        demo.await_end(worker);
+        demo.kill_guards(&[3]);
     });
     went_on(&demo, &report, &[1, 2], 3, Duration::from_millis(3_000));
     back(&demo, 3);
@@ -67,17 +65,6 @@ fn calls_outlive_their_node() {
     let report = struck(&demo, (1, 3), 1, || demo.kill(3));
     went_on(&demo, &report, &[1, 2], 5, Duration::from_millis(300));
     assert_eq!(epochs(&demo, 1), [1; CALLS]);
-}
-
-fn kill(pid: u32) {
-    let status = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
-    assert!(status.expect("kill").success());
-}
-
-fn parent(pid: u32) -> u32 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
-    line.trim().parse().expect("a pid")
 }
 
 /// A phone at the first node calls another one there, which rings; then that node dies. The second node, to which the phones

@@ -186,6 +186,8 @@ fn reconcile(shared: &Arc<Shared>) {
     }
     for call in state.calls.values().filter(|call| call.owner == shared.node) {
         match state.is_movable(call) {
+            // It waits until a node holds a lease, and is that one's then.
+            true if state.is_down(shared.node) => {}
             // What this node was told of it while it did not listen is not known: its former owner may only be silent.
             true => take_over(shared, call.id, false),
             false if shared.call(call.id).is_none() => shared.end_in_log(call.id),

@@ -55,8 +55,8 @@ pub struct Report {
     pub handed_over: usize,
     /// Calls with which another node went on.
     pub taken_over: usize,
-    /// Calls that ended while their phones talked, because no node could go on.
-    pub ended_with_node: usize,
+    /// Of these, calls that waited and came back to the node that was lost.
+    pub waited: usize,
     /// Messages by which nodes acted for calls.
     pub acts: usize,
     /// Messages that were not allowed to leave.

@@ -23,7 +23,7 @@ use tandem_state::{
 use crate::archive::record::{STREAMS, Stored};
 use crate::archive::store::ArchiveStore;
 use crate::config::Timing;
-use crate::identity::{DirectoryLock, Identity};
+use crate::identity::Identity;
 use crate::node::Node;
 use crate::raft::snapshot::SnapshotFiles;
 use crate::raft::{LogId, SnapshotMeta, StoredMembership};
@@ -175,9 +175,7 @@ pub async fn restore(
     let mut parts = Parts { opener: Opener::new(from, passphrase).map_err(sealed)?, waiting: Vec::new() };
     let Part::Head(head) = parts.next()? else { return Err(damaged("it begins without a head")) };
     let Part::Keys(keys) = parts.next()? else { return Err(damaged("it has no keys")) };
-    crate::setup::check_bare(data)?;
-    let lock = DirectoryLock::take(data).map_err(|e| damaged(&e))?;
-    let _lock = lock.ok_or_else(|| InitError::NotEmpty(data.display().to_string()))?;
+    let _lock = crate::setup::claim(data)?;
     match fill(data, &mut parts, keys, &head).await {
         // The identity comes last: a half restored directory holds no node.
         Ok(identity) => Ok((crate::setup::finish(data, &identity)?, head)),

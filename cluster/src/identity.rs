@@ -201,6 +201,9 @@ impl Birth {
     }
 }
 
+/// The file that is locked.
+pub(crate) const LOCK: &str = "lock";
+
 /// Holds the directory for this process; let go when dropped or at the process's end.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
@@ -210,7 +213,7 @@ pub(crate) struct DirectoryLock {
 impl DirectoryLock {
     /// Takes the lock; `None` when another process has it.
     pub(crate) fn take(data: &Path) -> Result<Option<DirectoryLock>, SegmentError> {
-        let path = data.join("lock");
+        let path = data.join(LOCK);
         let io = |e| SegmentError::io(&path, e);
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {

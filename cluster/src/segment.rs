@@ -24,6 +24,11 @@ pub(crate) use store::{Location, Segments};
 
 use std::path::{Path, PathBuf};
 
+/// What to do about a node whose disk lost what it had acknowledged.
+const REBUILD: &str = "records that were acknowledged are lost on this node, and its peers have them: `tandem cluster \
+    remove` it at one of those, then join with an empty data directory and a new name (deploy/runbooks/disk-rot.md); or \
+    restore the file";
+
 /// Why a store can't be opened, written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SegmentError {
@@ -35,18 +40,22 @@ pub enum SegmentError {
         /// Why.
         source: std::io::Error,
     },
-    /// Acknowledged records are damaged or gone: nothing here repairs that.
-    #[error(
-        "{path} is damaged at byte {offset}: {what}; records that were acknowledged are lost on this node, and its peers have \
-         them: `tandem cluster remove` it at one of those, then join with an empty data directory and a new name \
-         (deploy/runbooks/disk-rot.md); or restore the file"
-    )]
+    /// Acknowledged records are damaged: nothing here repairs that.
+    #[error("{path} is damaged at byte {offset}: {what}; {}", REBUILD)]
     Rot {
         /// Which file.
         path: PathBuf,
         /// Where in it.
         offset: u64,
         /// What is wrong.
+        what: String,
+    },
+    /// Files with what was acknowledged are gone: nothing here brings them back.
+    #[error("{path} lacks {what}; {}", REBUILD)]
+    Missing {
+        /// Which directory.
+        path: PathBuf,
+        /// What is not in it.
         what: String,
     },
     /// An earlier write failed; the store takes nothing more.

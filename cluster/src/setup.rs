@@ -1,5 +1,6 @@
 //! Preparing a data directory: as a cluster's first node, or as one more.
 
+use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tandem_state::{ClusterId, NodeId, Role};
 
 use crate::clock::wall_s;
 use crate::config::CERTIFICATE;
-use crate::identity::{self, Copies, Fork, Identity};
+use crate::identity::{self, Copies, DirectoryLock, Fork, Identity, LOCK};
 use crate::invitation::JoinToken;
 use crate::net;
 use crate::rpc::handshake::{Client, Grant, HandshakeError, Key, Start, random, random_number};
@@ -31,11 +32,14 @@ pub struct Initialised {
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// There is a node in it already.
-    #[error("{0} holds a node already")]
+    #[error("{0} is not empty: it holds a node already")]
     Exists(String),
     /// Something is in it that would be in the way, or be lost.
     #[error("{0} is not empty")]
     NotEmpty(String),
+    /// Another process prepares it at this moment, or runs its node.
+    #[error("{0} is in use by another process")]
+    InUse(String),
     /// The file system refused.
     #[error("{path}: {source}")]
     Io {
@@ -92,7 +96,7 @@ fn also_late(late: bool) -> &'static str {
 
 /// Prepares `data` as the first node of a new cluster, offline. Its name, site and addresses are given at its start.
 pub fn init(data: &Path) -> Result<Initialised, InitError> {
-    check_empty(data)?;
+    let _lock = claim(data)?;
     let identity = secrets_of_first(data, vec![random_bytes(data)?])?;
     finish(data, &identity)
 }
@@ -132,7 +136,7 @@ pub(crate) fn finish(data: &Path, identity: &Identity) -> Result<Initialised, In
 /// and then voter by itself once it runs.
 pub async fn join(data: &Path, token: &str, name: &str) -> Result<Joined, JoinError> {
     let token = JoinToken::parse(token).ok_or(JoinError::BadToken)?;
-    check_empty(data)?;
+    let _lock = claim(data)?;
     let node = node_id(data)?;
     let request = Request::make(token.cluster, node).map_err(InitError::from)?;
     let grant = ask_in_turn(&token, (node, name), &request).await?;
@@ -202,7 +206,7 @@ async fn ask(
     }
 }
 
-/// Takes away what a preparation made that came to nothing, in a directory that was [empty](check_bare) before.
+/// Takes away what a preparation made that came to nothing, in a directory that was [claimed](claim) before.
 pub(crate) fn undo(data: &Path) {
     for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -214,26 +218,35 @@ pub(crate) fn undo(data: &Path) {
     }
 }
 
-/// Makes the directory if it is not there; refuses one with anything in it.
-pub(crate) fn check_bare(data: &Path) -> Result<(), InitError> {
-    check_empty(data)?;
-    let io = |source| InitError::Io { path: data.display().to_string(), source };
-    match std::fs::read_dir(data).map_err(io)?.next() {
-        Some(_) => Err(InitError::NotEmpty(data.display().to_string())),
-        None => Ok(()),
-    }
+/// Makes the directory if it is not there, and holds it against other processes; refuses one with anything in it.
+pub(crate) fn claim(data: &Path) -> Result<DirectoryLock, InitError> {
+    let name = || data.display().to_string();
+    let io = |source| InitError::Io { path: name(), source };
+    std::fs::create_dir_all(data).map_err(io)?;
+    let names = || -> std::io::Result<Vec<_>> {
+        std::fs::read_dir(data)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+    };
+    // Nothing is changed in a directory that is not ours to take, not even by a lock.
+    refuse_used(data, &names().map_err(io)?)?;
+    std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)).map_err(io)?;
+    let lock = DirectoryLock::take(data).map_err(|e| refused(data, e))?;
+    let lock = lock.ok_or_else(|| InitError::InUse(name()))?;
+    // Another process may have prepared it in between.
+    refuse_used(data, &names().map_err(io)?)?;
+    Ok(lock)
 }
 
-fn check_empty(data: &Path) -> Result<(), InitError> {
-    let io = |source| InitError::Io { path: data.display().to_string(), source };
-    std::fs::create_dir_all(data).map_err(io)?;
-    std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)).map_err(io)?;
-    // A directory with another node's log or archive is no empty one either.
-    let leftovers = ["raft", "archive", "snapshots", "incarnation"];
-    if identity::exists(data) || leftovers.iter().any(|name| data.join(name).exists()) {
-        return Err(InitError::Exists(data.display().to_string()));
+/// A lock alone is what an attempt left behind that was refused, and a disk of its own begins with `lost+found`.
+fn refuse_used(data: &Path, names: &[OsString]) -> Result<(), InitError> {
+    let name = data.display().to_string();
+    if identity::exists(data) {
+        return Err(InitError::Exists(name));
     }
-    Ok(())
+    if names.iter().any(|name| name != LOCK && name != "lost+found") {
+        Err(InitError::NotEmpty(name))
+    } else {
+        Ok(())
+    }
 }
 
 fn random_bytes(data: &Path) -> Result<[u8; 32], InitError> {
@@ -276,5 +289,33 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
         assert!(matches!(init(&data), Err(InitError::Exists(_))));
+    }
+
+    #[test]
+    fn of_preparations_at_one_moment_one_is_made_and_the_rest_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let all_at_once = std::sync::Barrier::new(8);
+        let attempt = || {
+            all_at_once.wait();
+            init(&data)
+        };
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let attempts: Vec<_> = (0..8).map(|_| scope.spawn(attempt)).collect();
+            attempts.into_iter().filter_map(|attempt| attempt.join().unwrap().ok()).collect()
+        });
+        assert_eq!(made.len(), 1);
+        assert_eq!(Identity::load(&data).unwrap().node, made[0].node_id);
+    }
+
+    #[test]
+    fn a_directory_with_anything_in_it_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("notes"), "mine").unwrap();
+        assert!(matches!(init(dir.path()), Err(InitError::NotEmpty(_))));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        // What a refused attempt left is in nobody's way.
+        std::fs::rename(dir.path().join("notes"), dir.path().join(LOCK)).unwrap();
+        init(dir.path()).unwrap();
     }
 }

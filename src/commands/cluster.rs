@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
 use tandem_api::views::{ClusterKeyView, HashView, InvitationView, MemberView, StatusView};
@@ -52,12 +53,13 @@ pub(super) fn init(config: &Path, format: Format) -> anyhow::Result<()> {
 /// Prepares the data directory of a first node whose operator's token has `hash`; gives the cluster's id.
 pub(crate) fn prepare(config: &Config, hash: [u8; 32]) -> anyhow::Result<String> {
     let todo = "a node that is prepared is started by `tandem node run`";
-    if std::fs::read_dir(&config.data).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(refused(format!("{} is not empty", config.data.display()), todo));
-    }
     nobody_listens(config)?;
-    first_token::keep(config, hash)?;
     let made = tandem_cluster::init(&config.data).map_err(|error| refused(error.to_string(), todo))?;
+    // After it: a second `init` that is refused must not put its token in the place of the first one's.
+    let kept = first_token::keep(config, hash);
+    kept.with_context(|| {
+        format!("remove {} and run it again: it has no operator's token", config.data.display())
+    })?;
     warn_of_copies(config, made.tells_copies);
     Ok(made.cluster_id.to_string())
 }

@@ -27,8 +27,11 @@ pub const THIRD_APPLY_VERSION: u16 = 3;
 pub const MOVES_APPLY_VERSION: u16 = 4;
 /// The rules since which the log says that a node is fenced, and that it returned.
 pub const FENCES_APPLY_VERSION: u16 = 5;
+/// The rules since which a call waits for a node when the last one is lost, and goes on at one that is being emptied rather
+/// than at none.
+pub const WAITS_APPLY_VERSION: u16 = 6;
 /// The newest rules of this release.
-pub const NEWEST_APPLY_VERSION: u16 = FENCES_APPLY_VERSION;
+pub const NEWEST_APPLY_VERSION: u16 = WAITS_APPLY_VERSION;
 
 /// Everything that the cluster agrees on, as of one log position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +187,11 @@ impl State {
     /// Whether it is told that a node is fenced, and that it returned.
     pub fn tells_fences(&self) -> bool {
         self.apply_version >= FENCES_APPLY_VERSION
+    }
+
+    /// Whether calls wait for a node when the last one is lost.
+    pub fn lets_calls_wait(&self) -> bool {
+        self.apply_version >= WAITS_APPLY_VERSION
     }
 
     /// The tenant of a SIP domain (in any case).

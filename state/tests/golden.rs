@@ -61,8 +61,8 @@ fn replayed(story: &str) -> (State, String) {
 }
 
 /// Stories under the rules that have been released, or will be, and the layout of snapshots at their end.
-const STORIES: [(&str, u8); 7] =
-    [("v1", 1), ("v2", 2), ("v3", 3), ("v3-keys", 3), ("v3-salvage", 3), ("v4", 4), ("v5", 4)];
+const STORIES: [(&str, u8); 8] =
+    [("v1", 1), ("v2", 2), ("v3", 3), ("v3-keys", 3), ("v3-salvage", 3), ("v4", 4), ("v5", 4), ("v6", 4)];
 
 #[test]
 fn the_entries_of_each_story_give_what_they_gave() {
@@ -127,6 +127,18 @@ fn the_entries_of_the_fifth_rules_meet_what_is_new_in_them() {
     let told = fs::read_to_string(path("replay-v5.txt")).unwrap();
     let count = |name: &str| told.matches(name).count();
     assert_eq!((count("node.down"), count("node.fenced"), count("node.returned")), (3, 1, 3), "{told}");
+}
+
+#[test]
+fn the_entries_of_the_sixth_rules_meet_what_is_new_in_them() {
+    let told = fs::read_to_string(path("replay-v6.txt")).unwrap();
+    let moved = |position: u32| {
+        let of = |line: &&str| line.starts_with(&format!("{position} ")) && line.ends_with("call.moved");
+        told.lines().filter(of).count()
+    };
+    // To a node that is emptied, to the first that acts again, and to the lost one itself; those that waited too long end.
+    assert_eq!([6, 7, 8, 9, 10, 11, 12].map(moved), [4, 0, 4, 0, 4, 0, 0], "{told}");
+    assert_eq!(told.matches("call.ended").count(), 4, "{told}");
 }
 
 #[test]

@@ -81,6 +81,12 @@ pub struct Demo {
     restarted: Mutex<Vec<Guarded>>,
 }
 
+fn parent(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
+    line.trim().parse().expect("a pid")
+}
+
 /// The program under test.
 pub fn tandem() -> PathBuf {
     let built = option_env!("CARGO_BIN_EXE_tandem").map(PathBuf::from);
@@ -376,6 +382,15 @@ impl Demo {
         let pid = self.pid(node).to_string();
         let status = Command::new("kill").args(["-9", &pid]).status().expect("kill");
         assert!(status.success(), "kill -9 {pid}");
+    }
+
+    /// Ends the guards of these nodes at once, and with them their workers: nobody is left to say so.
+    pub fn kill_guards(&self, nodes: &[u8]) {
+        let workers: Vec<u32> = nodes.iter().map(|node| self.pid(*node)).collect();
+        let guards = workers.iter().map(|worker| parent(*worker).to_string());
+        let status = Command::new("kill").arg("-KILL").args(guards).status().expect("kill");
+        assert!(status.success());
+        workers.into_iter().for_each(|worker| self.await_end(worker));
     }
 
     /// Waits until a process has ended, whether somebody has asked after it or not.

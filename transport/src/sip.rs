@@ -175,7 +175,8 @@ impl SipTransport {
         let (sender, receiver) = mpsc::channel(config.limits.incoming_max.max(1));
         let counters = Arc::new(Counters::default());
         let udp = UdpSockets::bind(&config, Arc::clone(&gate), Arc::clone(&counters))?;
-        let listeners = config.tcp.iter().map(|at| listener::bind(*at)).collect::<io::Result<Vec<_>>>()?;
+        let listen = |at: &SocketAddr| listener::bind(*at).map_err(|error| cannot_listen(*at, "tcp", &error));
+        let listeners = config.tcp.iter().map(listen).collect::<io::Result<Vec<_>>>()?;
         let tcp_locals =
             listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
         let connections = Connections::new(
@@ -237,6 +238,11 @@ impl SipTransport {
         self.shared.readers.iter().for_each(AbortHandle::abort);
         self.shared.connections.close_all();
     }
+}
+
+/// A failure that names the address.
+fn cannot_listen(at: SocketAddr, transport: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{at}/{transport}: {error}"))
 }
 
 impl Drop for Shared {

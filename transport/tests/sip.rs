@@ -302,3 +302,13 @@ async fn at_a_lapse_what_the_kernel_still_holds_is_taken_back_and_other_connecti
     transport.send(&path, Bytes::from_static(OPTIONS)).expect("queued");
     well.read_exact(&mut heard).await.expect("the other connection lives on");
 }
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let holder = TcpListener::bind(HERE).await.expect("a free port");
+    let taken = holder.local_addr().expect("bound");
+    let config = SipConfig { udp: vec![taken], tcp: vec![taken], limits: Limits::default() };
+    let error = SipTransport::bind(config).map(drop).expect_err("the address is taken");
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(error.to_string().starts_with(&format!("{taken}/tcp: ")), "{error}");
+}

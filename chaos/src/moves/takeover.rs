@@ -147,6 +147,7 @@ impl Sim {
             self.state(id).calls.values().filter(|call| call.owner == id).cloned().collect();
         for call in owned {
             match self.state(id).is_movable(&call) {
+                true if self.state(id).is_down(id) => {}
                 true => self.take_over(id, call.id, false),
                 false if !self.process(id).calls.contains_key(&call.id) => self.end_in_log(id, call.id),
                 false => {}

@@ -16,13 +16,14 @@ fn one_node_speaks_for_a_call_and_it_goes_on_until_its_phones_hang_up() {
         sum.moved += report.moved;
         sum.handed_over += report.handed_over;
         sum.taken_over += report.taken_over;
-        sum.ended_with_node += report.ended_with_node;
+        sum.waited += report.waited;
         sum.acts += report.acts;
         sum.fenced += report.fenced;
         sum.unknown += report.unknown;
     }
     println!("{sum:?}");
     let tame = sum.answered < 1_000 || sum.handed_over < 300 || sum.taken_over < 1_000 || sum.fenced < 1_000;
+    let tame = tame || sum.waited < 10;
     assert!(repeated().is_some() || !tame, "the faults are too tame to prove anything: {sum:?}");
 }
 

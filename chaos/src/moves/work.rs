@@ -151,6 +151,8 @@ impl Work for Calls {
                 world.node_happens(0, 0, id, ToNode::Drain(true));
                 world.happens(1_500, 6_000, Happens::Undrain(id));
             }
+            // A power cut at all sites.
+            5 if world.random.chance(250) => ids.into_iter().for_each(|id| world.crash(id)),
             _ => return false,
         }
         true

@@ -221,4 +221,20 @@ mod tests {
         assert_eq!(newest(&store.reader()).unwrap().items[0].action, "action 9");
         store.sync_handle().close().await;
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn records_that_are_gone_are_missed_by_the_name_of_their_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path(), 3000).await;
+        let store = open(dir.path());
+        store.check_reaches(Stream::Audit, 3000).unwrap();
+        let told = store.check_reaches(Stream::Audit, 3001).unwrap_err().to_string();
+        let audit = dir.path().join("audit");
+        assert!(told.contains(&format!("{} lacks the records 3000 to 3000", audit.display())), "{told}");
+        store.sync_handle().close().await;
+        std::fs::remove_file(audit.join("00000000000000000000.seg")).unwrap();
+        let told =
+            ArchiveStore::open(&system(), &Arc::default(), dir.path(), 64 * 1024).err().unwrap().to_string();
+        assert!(told.contains("lacks the records 0 to ") && told.contains("cluster remove"), "{told}");
+    }
 }

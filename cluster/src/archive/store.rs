@@ -17,7 +17,7 @@ use super::writer::Writer;
 use super::{Archive, ArchiveError};
 use crate::disk::Disk;
 use crate::health::Health;
-use crate::segment::{Cursor, Reader, Segments};
+use crate::segment::{Cursor, Reader, SegmentError, Segments};
 use crate::thread;
 
 /// What readers share with the thread.
@@ -73,6 +73,9 @@ impl ArchiveStore {
         for (stream, head) in STREAMS.into_iter().zip(&mut heads) {
             let directory = path.join(directory(stream));
             let store = Segments::open(disk, &directory, segment_bytes, false, &mut |_, _, _| Ok(()))?;
+            if store.oldest() > 0 {
+                return Err(lacking(&directory, 0, store.oldest()));
+            }
             *head = last_head(&store)?;
             stores.push(store);
         }
@@ -101,6 +104,15 @@ impl ArchiveStore {
     /// A stream's head with everything handed over.
     pub(crate) fn head(&self, stream: Stream) -> StreamHead {
         self.heads.get(ordinal(stream)).copied().unwrap_or_default()
+    }
+
+    /// Whether it has a stream's records up to where a snapshot says that it goes.
+    pub(crate) fn check_reaches(&self, stream: Stream, count: u64) -> Result<(), ArchiveError> {
+        let found = self.head(stream).count;
+        if found >= count {
+            return Ok(());
+        }
+        Err(lacking(self.shared.reader(stream)?.directory(), found, count))
     }
 
     /// Hands over what `apply` made. Records that are there already (after a restart) are skipped; a gap is an error.
@@ -170,6 +182,12 @@ impl ArchiveStore {
     pub(crate) fn sync_handle(&self) -> ArchiveSync {
         ArchiveSync { shared: Arc::clone(&self.shared) }
     }
+}
+
+/// Records `from` up to `end` are gone, which is to be told where the rest lies.
+fn lacking(directory: &Path, from: u64, end: u64) -> ArchiveError {
+    let what = format!("the records {from} to {}", end.saturating_sub(1));
+    SegmentError::Missing { path: directory.to_owned(), what }.into()
 }
 
 fn closed() -> ArchiveError {

@@ -290,6 +290,7 @@ async fn start_raft(node: &Arc<Node>, stores: Stores) -> Result<Raft, StartError
         stop: node.stop.subscribe(),
     });
     let (shared, health) = (Arc::clone(&node.shared), Arc::clone(&node.health));
+    stores.snapshots.check_covers(stores.log.purged())?;
     let machine = Machine::open(stores.archive, stores.snapshots, shared, fetch, health)
         .map_err(|e| StartError::Damaged(e.to_string()))?;
     let config = raft_config(node.identity.cluster.to_string(), node.timing);

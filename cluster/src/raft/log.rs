@@ -82,6 +82,11 @@ impl Log {
         (term, index.last_log_id().map_or(0, |last| last.index))
     }
 
+    /// The last entry that it has no more; 0 when it has all.
+    pub(crate) fn purged(&self) -> u64 {
+        self.index().purged.map_or(0, |purged| purged.index)
+    }
+
     /// Term and position of the last entry that is on disk; what an entry's term is, the vote is at least.
     pub(crate) fn durable(&self) -> (u64, u64) {
         self.index().durable().map_or((0, 0), |last| (last.leader_id.term, last.index))

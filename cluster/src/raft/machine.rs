@@ -58,11 +58,7 @@ impl Machine {
         }
         for stream in STREAMS {
             let wanted = machine.state.streams.get(&stream).copied().unwrap_or_default().count;
-            let found = machine.archive.head(stream).count;
-            if found < wanted {
-                let why = format!("the archive's {stream:?} end at {found}, but the snapshot says {wanted}");
-                return Err(io::Error::other(why));
-            }
+            machine.archive.check_reaches(stream, wanted).map_err(io::Error::other)?;
         }
         Ok(machine)
     }

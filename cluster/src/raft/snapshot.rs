@@ -150,6 +150,15 @@ impl SnapshotFiles {
         Ok(Some(Snapshot { meta: file.meta()?, snapshot: file }))
     }
 
+    /// Whether the newest one holds what the log has no more: everything up to entry `purged`.
+    pub(crate) fn check_covers(&self, purged: u64) -> Result<(), SegmentError> {
+        if self.list()?.last().copied().unwrap_or_default() >= purged {
+            return Ok(());
+        }
+        let what = format!("the snapshot of entries 1 to {purged}, which the log has no more");
+        Err(SegmentError::Missing { path: self.directory.clone(), what })
+    }
+
     /// A file for one that is being received.
     pub(crate) fn incoming(&self) -> Result<(PathBuf, Box<dyn crate::disk::DiskFile>), SegmentError> {
         let path = self.directory.join("incoming.part");
@@ -238,6 +247,18 @@ mod tests {
         assert_eq!(kept.read().unwrap(), (meta(5), state(50)));
         let bytes = |file: &SnapshotFile| file.read_at(0, usize::MAX).unwrap();
         assert_eq!(bytes(&kept), bytes(&sent));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_gone_is_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = SnapshotFiles::open(&system(), dir.path()).unwrap();
+        files.check_covers(0).unwrap();
+        files.store(&meta(5), &state(50)).unwrap();
+        files.check_covers(5).unwrap();
+        let told = files.check_covers(6).unwrap_err().to_string();
+        assert!(told.starts_with(&dir.path().display().to_string()), "{told}");
+        assert!(told.contains("the snapshot of entries 1 to 6") && told.contains("cluster remove"), "{told}");
     }
 
     #[test]

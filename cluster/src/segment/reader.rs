@@ -67,6 +67,11 @@ impl Reader {
         Reader { disk: Arc::clone(disk), directory: directory.to_owned(), files: Arc::clone(files) }
     }
 
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// About a chunk's worth of records from a place on, and moves the place behind them. None: nothing more is written.
     pub(crate) fn pass(&self, cursor: &mut Cursor) -> Result<Vec<Passed>, SegmentError> {
         let firsts = scan::list(&*self.disk, &self.directory)?;

@@ -38,12 +38,13 @@ impl State {
     }
 
     /// The first epoch is that of a node which never lost a lease.
-    fn holds_again(&self, step: &mut Step<'_>, node: NodeRecord, former: &LeaseRecord) {
+    fn holds_again(&mut self, step: &mut Step<'_>, node: NodeRecord, former: &LeaseRecord) {
         step.event(None, EventKind::NodeUp(Box::new(node.clone())));
         if self.tells_fences() && node.epoch > NodeEpoch(1) {
-            let is_restarted = *former == LeaseRecord::default();
-            step.event(None, EventKind::NodeReturned(Box::new(node), is_restarted));
+            let is_restarted = former.last_renewal == 0;
+            step.event(None, EventKind::NodeReturned(Box::new(node.clone()), is_restarted));
         }
+        self.take_waiting_calls(step, &node, former);
     }
 
     /// A renewal that says how far the node's disk is. What was said once is never taken back.
@@ -105,7 +106,15 @@ impl State {
         if self.lease_of(node).stands {
             self.lease_ended(step, node, LeaseEnd::Restarted);
         }
-        self.leases.insert(node, LeaseRecord::default());
+        let begun = match self.lets_calls_wait() {
+            // When the former process was lost is kept for the calls of it that wait.
+            true => {
+                let LeaseRecord { renewed, lease_ms, .. } = self.lease_of(node);
+                LeaseRecord { renewed, lease_ms, ..LeaseRecord::default() }
+            }
+            false => LeaseRecord::default(),
+        };
+        self.leases.insert(node, begun);
         self.draining.remove(&node);
     }
 

@@ -3,6 +3,9 @@
 //!
 //! The successor is of the lost node's site if one there may act, and of those the one with the fewest calls. The call's
 //! epoch rises with its owner, so nothing that the former one still proposes for it is taken.
+//!
+//! When no node may act any more, as after a power cut at both sites, what could go on waits, still its lost owner's: the
+//! first node that holds a lease again takes it, if that is soon.
 
 use std::collections::BTreeMap;
 
@@ -18,22 +21,22 @@ use crate::tables::State;
 /// Who may be given calls, with how many each has.
 type Successors = BTreeMap<NodeId, usize>;
 
+/// So long after its owner was lost a call is still taken up: after that its phones have hung up, and nobody pays for silence.
+const WAIT_MS: u64 = 60_000;
+
 impl State {
     /// Moves what can be moved off a node that is lost since `at`; the rest ends as of then.
     pub(super) fn lose_calls(&mut self, step: &mut Step<'_>, node: NodeId, at: ClusterTime, is_proven: bool) {
-        let mut successors = self.successors(node);
-        let lost: Vec<CallId> = self.calls.values().filter(|c| c.owner == node).map(|c| c.id).collect();
-        for id in lost {
-            let to = self
-                .calls
-                .get(&id)
-                .filter(|call| self.is_movable(call))
-                .and_then(|_| self.least(&successors, node));
-            match to {
+        let mut heirs = self.heirs(node);
+        let can_wait = self.lets_calls_wait() && heirs.is_empty();
+        for id in self.calls_of(|owner| owner == node) {
+            let is_movable = self.calls.get(&id).is_some_and(|call| self.is_movable(call));
+            match self.least(&heirs, node).filter(|_| is_movable) {
                 Some(to) => {
-                    *successors.entry(to).or_default() += 1;
+                    *heirs.entry(to).or_default() += 1;
                     self.move_call(step, id, to, is_proven);
                 }
+                None if is_movable && can_wait => {}
                 None => {
                     self.finish_call_at(step, id, Some(Cause::NodeLost), at);
                 }
@@ -41,12 +44,61 @@ impl State {
         }
     }
 
+    /// A node acts again, whose lease was `former`: it goes on with the calls that wait for one, its own of before and the
+    /// others'.
+    pub(super) fn take_waiting_calls(
+        &mut self,
+        step: &mut Step<'_>,
+        node: &NodeRecord,
+        former: &LeaseRecord,
+    ) {
+        if !self.lets_calls_wait() || node.role != Role::Full {
+            return;
+        }
+        for id in self.calls_of(|owner| owner == node.id || self.is_down(owner)) {
+            let Some(owner) = self.calls.get(&id).map(|call| call.owner) else { continue };
+            let lease = if owner == node.id { Some(former) } else { self.leases.get(&owner) };
+            let lease = lease.copied().unwrap_or_default();
+            let lost = lease.renewed.plus_ms(lease.lease_ms).min(step.now);
+            if step.now.since_ms(lost) <= WAIT_MS {
+                // Of a lease that was begun anew the former process is gone.
+                self.move_call(step, id, node.id, lease.last_renewal == 0);
+            } else {
+                self.finish_call_at(step, id, Some(Cause::NodeLost), lost);
+            }
+        }
+    }
+
+    /// Ends what is left of a node that is taken out.
+    pub(super) fn end_calls(&mut self, step: &mut Step<'_>, node: NodeId, at: ClusterTime) {
+        for id in self.calls_of(|owner| owner == node) {
+            self.finish_call_at(step, id, Some(Cause::NodeLost), at);
+        }
+    }
+
+    fn calls_of(&self, is_meant: impl Fn(NodeId) -> bool) -> Vec<CallId> {
+        self.calls.values().filter(|call| is_meant(call.owner)).map(|call| call.id).collect()
+    }
+
+    /// Who may go on with a lost node's calls: where all that act are being emptied, they do.
+    fn heirs(&self, lost: NodeId) -> Successors {
+        let successors = self.successors(lost);
+        if !successors.is_empty() || !self.lets_calls_wait() {
+            return successors;
+        }
+        self.with_loads(|node| node != lost && self.acts(node))
+    }
+
     fn successors(&self, lost: NodeId) -> Successors {
         if !self.moves_calls() {
             return Successors::new();
         }
-        let others = self.nodes.keys().filter(|node| **node != lost && self.takes_calls(**node));
-        let mut successors: Successors = others.map(|node| (*node, 0)).collect();
+        self.with_loads(|node| node != lost && self.takes_calls(node))
+    }
+
+    fn with_loads(&self, is_meant: impl Fn(NodeId) -> bool) -> Successors {
+        let meant = self.nodes.keys().filter(|node| is_meant(**node));
+        let mut successors: Successors = meant.map(|node| (*node, 0)).collect();
         for call in self.calls.values() {
             if let Some(load) = successors.get_mut(&call.owner) {
                 *load += 1;
@@ -57,8 +109,11 @@ impl State {
 
     /// It may act, is no witness, and is not being emptied.
     fn takes_calls(&self, node: NodeId) -> bool {
-        let is_full = self.nodes.get(&node).is_some_and(|record| record.role == Role::Full);
-        is_full && !self.draining.contains_key(&node) && !self.is_down(node)
+        self.acts(node) && !self.draining.contains_key(&node)
+    }
+
+    fn acts(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|record| record.role == Role::Full) && !self.is_down(node)
     }
 
     fn least(&self, successors: &Successors, lost: NodeId) -> Option<NodeId> {

@@ -52,7 +52,10 @@ impl State {
         if !self.nodes.contains_key(&node) {
             return Err(invalid("node", "no such node"));
         }
-        self.lose(step, node, self.lost_at(step, node), false, |_| true);
+        let at = self.lost_at(step, node);
+        self.lose(step, node, at, false, |_| true);
+        // Nobody is there who could take what waits.
+        self.end_calls(step, node, at);
         self.nodes.remove(&node);
         self.leases.remove(&node);
         self.marks.remove(&node);

@@ -46,7 +46,10 @@ struct Reader {
 
 impl UdpSockets {
     pub(super) fn bind(config: &SipConfig, gate: Arc<dyn Gate>, counters: Arc<Counters>) -> io::Result<Self> {
-        let bind = |at: &SocketAddr| Bound::bind(*at, config.limits.receive_buffer_octets);
+        let bind = |at: &SocketAddr| {
+            Bound::bind(*at, config.limits.receive_buffer_octets)
+                .map_err(|error| super::cannot_listen(*at, "udp", &error))
+        };
         let sockets = config.udp.iter().map(bind).collect::<io::Result<_>>()?;
         Ok(Self { sockets, gate, counters, octets_max: config.limits.message_octets_max.min(DATAGRAM_MAX) })
     }

@@ -5,16 +5,20 @@ use crate::*;
 
 /// Nodes 1 (east), 2 (east) and 3 (west) with leases, under the rules by which calls move.
 fn three() -> State {
+    three_under(4)
+}
+
+fn three_under(rules: u16) -> State {
     let mut state = marked();
     for id in [1, 2, 3] {
-        let mut record = NodeRecord { apply_version: 4, ..node(id) };
+        let mut record = NodeRecord { apply_version: rules, ..node(id) };
         if id == 3 {
             record.site = "west".into();
         }
         run(&mut state, propose(id, 85, Command::NodeStarted { node: record }));
         run(&mut state, propose(id, 0, renew(1, 9)));
     }
-    let raised = run(&mut state, propose(1, 86, Command::RaiseApplyVersion { to: 4 }));
+    let raised = run(&mut state, propose(1, 86, Command::RaiseApplyVersion { to: rules }));
     assert_eq!(raised.outcomes, [Ok(Reply::Done)]);
     state
 }
@@ -190,4 +194,73 @@ fn what_began_a_call_is_kept_until_its_end_and_lets_it_ring_on_elsewhere() {
     let end = Command::EndCall { call: CallId(4), epoch: CallEpoch(2), change: CallChange::default() };
     run(&mut state, propose(2, 190, end));
     assert!(state.invites.is_empty());
+}
+
+/// Calls 1 and 2 of nodes 1 and 2; the leases of all nodes have ended, that of node 2 last, at this time and not by itself.
+fn all_lost(rules: u16) -> (State, ClusterTime) {
+    let mut state = three_under(rules);
+    talking(&mut state, 1);
+    talking(&mut state, 2);
+    died(&mut state, 3);
+    run(&mut state, propose(3, 0, end_lease(1, 1, 1)));
+    let lease = state.leases[&NodeId(2)];
+    let applied = run(&mut state, propose(3, 0, expire(2, 1, lease.last_renewal)));
+    assert_eq!((applied.outcomes.as_slice(), moves(&applied)), (&[Ok(Reply::Done)][..], vec![]));
+    assert_eq!(cdrs(&applied).len(), if rules < 6 { 2 } else { 0 });
+    (state, lease.renewed.plus_ms(lease.lease_ms))
+}
+
+#[test]
+fn calls_of_the_last_node_wait_for_the_first_that_acts_again_be_it_their_own() {
+    for (returns, from) in [(2, 2), (3, 2)] {
+        let (mut state, lost) = all_lost(6);
+        let applied = run_at(&mut state, lost.0 + 60_000, propose(returns, 0, renew(2, 10)));
+        let names: Vec<_> = applied.events.iter().map(|event| event.kind.name()).collect();
+        assert_eq!(names, ["node.up", "node.returned", "call.moved", "call.moved"]);
+        let moved = |epoch| Move { from: NodeId(from), epoch: CallEpoch(epoch), is_proven: false };
+        assert_eq!(moves(&applied), [(1, returns, moved(3)), (2, returns, moved(2))]);
+        assert_eq!(state.calls[&CallId(1)].owner, NodeId(returns));
+    }
+    let (state, _) = all_lost(5);
+    assert!(state.calls.is_empty());
+}
+
+#[test]
+fn that_the_former_process_is_gone_is_known_of_a_node_that_started_anew() {
+    let (mut state, lost) = all_lost(6);
+    let record = NodeRecord { incarnation: Incarnation(2), apply_version: 6, ..node(2) };
+    for (seq, command) in [(1, Command::NodeStarted { node: record }), (0, renew(2, 1))] {
+        let mut proposal = propose(2, seq, command);
+        proposal.origin.incarnation = Incarnation(2);
+        let applied = run_at(&mut state, lost.0 + 1_000, proposal);
+        let proofs: Vec<bool> = moves(&applied).into_iter().map(|(_, _, moved)| moved.is_proven).collect();
+        assert_eq!(proofs, if seq == 0 { vec![true, true] } else { vec![] });
+    }
+}
+
+#[test]
+fn a_call_that_waited_too_long_ends_when_its_owner_was_lost_and_a_witness_takes_none() {
+    let (mut state, lost) = all_lost(6);
+    state.nodes.get_mut(&NodeId(3)).unwrap().role = Role::Witness;
+    assert!(moves(&run(&mut state, propose(3, 0, renew(2, 10)))).is_empty());
+    let ended = cdrs(&run_at(&mut state, lost.0 + 60_001, propose(1, 0, renew(2, 10))));
+    let told: Vec<_> = ended.iter().map(|cdr| (cdr.call, cdr.cause, cdr.end)).collect();
+    assert_eq!(told, [(CallId(1), Cause::NodeLost, lost), (CallId(2), Cause::NodeLost, lost)]);
+}
+
+#[test]
+fn calls_that_wait_end_when_their_node_is_taken_out() {
+    let (mut state, _) = all_lost(6);
+    assert_eq!(cdrs(&run(&mut state, propose(3, 200, Command::NodeRemoved { node: NodeId(2) }))).len(), 2);
+}
+
+#[test]
+fn a_node_that_is_being_emptied_takes_a_call_rather_than_nobody() {
+    for (rules, expected) in [(5, vec![]), (6, vec![(1, 3, moved(2, true))])] {
+        let mut state = three_under(rules);
+        talking(&mut state, 1);
+        died(&mut state, 2);
+        run(&mut state, propose(3, 200, Command::Drain { node: NodeId(3), on: true }));
+        assert_eq!(moves(&died(&mut state, 1)), expected);
+    }
 }
