@@ -47,6 +47,20 @@ fn every_node_dies_at_once_and_the_calls_go_on() {
     assert!(epochs(&demo, 1).iter().all(|epoch| *epoch > 1));
 }
 
+/// All processes stand still until every lease has run out, and go on with the calls that they had: so each may get back what it
+/// still has.
+#[test]
+fn every_node_stands_still_at_once_and_the_calls_go_on() {
+    let demo = Demo::start_with(59, &town());
+    let report = struck_in(&demo, (1, 2), 1, Duration::from_secs(20), || {
+        [1, 2, 3].into_iter().for_each(|node| demo.signal(node, "-STOP"));
+        std::thread::sleep(Duration::from_secs(4));
+        [1, 2, 3].into_iter().for_each(|node| demo.signal(node, "-CONT"));
+    });
+    went_on(&demo, &report, &[1, 2, 3], 1, Duration::from_secs(10));
+    assert_eq!(report["surprises"], serde_json::json!({}), "{report}");
+}
+
 /// Votes at `asked`, whoever it joined by.
 fn joined(demo: &Demo, node: u8, asked: u8) {
     demo.join_machine(node, asked);
