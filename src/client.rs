@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,7 +14,7 @@ use tandem_api::{List, Problem};
 
 use crate::failure::{refused, usage};
 
-/// An answer must come within this.
+/// An answer must come within this, and the next piece of one that takes longer.
 const TIMEOUT: Duration = Duration::from_secs(40);
 /// A node that is asked how it is answers within this, or is not well.
 const LOOK: Duration = Duration::from_secs(8);
@@ -27,8 +29,9 @@ const PAGE: usize = 1000;
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
-    /// Tried in turn.
+    /// Tried in turn, from the one on that answered last.
     bases: Vec<String>,
+    answered: Arc<AtomicUsize>,
     token: String,
 }
 
@@ -46,8 +49,8 @@ impl Client {
             let todo = "give --api as http://HOST:PORT; TLS needs a proxy on this machine in this release";
             return Err(usage(format!("not an API address: {odd:?}"), todo));
         }
-        let http = reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT).no_proxy().build()?;
-        Ok(Client { http, bases, token })
+        let http = reqwest::Client::builder().timeout(TIMEOUT).read_timeout(TIMEOUT).connect_timeout(CONNECT);
+        Ok(Client { http: http.no_proxy().build()?, bases, answered: Arc::default(), token })
     }
 
     /// A client of another node, with the same token.
@@ -156,10 +159,14 @@ impl Client {
         shape: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> anyhow::Result<Response> {
         let mut last = None;
-        for base in &self.bases {
+        let first = self.answered.load(Ordering::Relaxed);
+        for (nth, base) in self.bases.iter().enumerate().cycle().skip(first).take(self.bases.len()) {
             let request = self.http.request(method.clone(), format!("{base}{path}")).bearer_auth(&self.token);
             match shape(request).send().await {
-                Ok(response) => return judged(response).await,
+                Ok(response) => {
+                    self.answered.store(nth, Ordering::Relaxed);
+                    return judged(response).await;
+                }
                 Err(error) if error.is_connect() => last = Some(unreachable(base)),
                 // What changes something may have been done: only a question is asked of another node.
                 Err(error) if error.is_timeout() && method == Method::GET => last = Some(silent(base)),
@@ -245,6 +252,9 @@ mod tests {
             reqwest::Client::builder().timeout(Duration::from_millis(200)).no_proxy().build().unwrap();
         let (asked, ()) = tokio::join!(client.get::<bool>("/status", &[]), answer(&works));
         assert!(asked.unwrap());
+        let (asked, ()) = tokio::join!(client.get::<bool>("/status", &[]), answer(&works));
+        assert!(asked.unwrap());
+        client.answered = Arc::default();
         let told = client.act("/change").await.unwrap_err().to_string();
         assert!(told.contains("did not answer in time"), "{told}");
     }

@@ -224,9 +224,17 @@ impl DirectoryLock {
     }
 }
 
+/// Where the incarnation is kept.
+const INCARNATION: &str = "incarnation";
+
+/// Whether a node was ever started in the directory.
+pub(crate) fn has_run(data: &Path) -> bool {
+    data.join(INCARNATION).exists()
+}
+
 /// Raises the incarnation durably. Only under the lock.
 pub(crate) fn raise_incarnation(data: &Path, _under: &DirectoryLock) -> Result<Incarnation, SegmentError> {
-    let path: PathBuf = data.join("incarnation");
+    let path: PathBuf = data.join(INCARNATION);
     let last: u64 = match std::fs::read_to_string(&path) {
         Ok(text) => text.trim().parse().map_err(|_| SegmentError::rot(&path, 0, "this is no number"))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,

@@ -73,7 +73,7 @@ pub use rescue::{Forced, Other, Remains, RescueError, examine, force_quorum};
 #[cfg(any(test, feature = "faults"))]
 pub use rpc::faults::{Way, heal_ways, set_way};
 pub use salvage::{Salvaged, cdr_of_text, cdr_to_text, salvage};
-pub use setup::{InitError, Initialised, JoinError, Joined, init, join};
+pub use setup::{InitError, Initialised, JoinError, Joined, init, init_with, join};
 pub use status::{
     HashReport, JoinStep, Joining, MemberState, NodeHash, NodeStatus, RaftRole, Status, StorageState,
     Survives,

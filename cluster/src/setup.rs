@@ -1,6 +1,6 @@
 //! Preparing a data directory: as a cluster's first node, or as one more.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -96,9 +96,18 @@ fn also_late(late: bool) -> &'static str {
 
 /// Prepares `data` as the first node of a new cluster, offline. Its name, site and addresses are given at its start.
 pub fn init(data: &Path) -> Result<Initialised, InitError> {
+    init_with(data, || Ok(()))
+}
+
+/// The same, with what `more` puts into the directory. Nothing is left of it when that fails.
+pub fn init_with(data: &Path, more: impl FnOnce() -> std::io::Result<()>) -> Result<Initialised, InitError> {
     let _lock = claim(data)?;
-    let identity = secrets_of_first(data, vec![random_bytes(data)?])?;
-    finish(data, &identity)
+    let made = || {
+        let identity = secrets_of_first(data, vec![random_bytes(data)?])?;
+        more().map_err(|source| InitError::Io { path: data.display().to_string(), source })?;
+        finish(data, &identity)
+    };
+    made().inspect_err(|_| undo(data))
 }
 
 /// Writes the secrets of a new cluster's first node, with these cluster keys, oldest first; gives its identity, which is not
@@ -206,10 +215,12 @@ async fn ask(
     }
 }
 
-/// Takes away what a preparation made that came to nothing, in a directory that was [claimed](claim) before.
+/// Takes away what a preparation made that came to nothing, in a directory that was [claimed](claim) before; the lock last,
+/// for with it the directory is anybody's.
 pub(crate) fn undo(data: &Path) {
-    for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
-        let path = entry.path();
+    let entries = std::fs::read_dir(data).into_iter().flatten().flatten();
+    let made = entries.filter(|entry| !is_of_nobody(&entry.file_name())).map(|entry| entry.path());
+    for path in made.chain([data.join(LOCK)]) {
         let removed =
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         if let Err(error) = removed {
@@ -236,17 +247,20 @@ pub(crate) fn claim(data: &Path) -> Result<DirectoryLock, InitError> {
     Ok(lock)
 }
 
-/// A lock alone is what an attempt left behind that was refused, and a disk of its own begins with `lost+found`.
 fn refuse_used(data: &Path, names: &[OsString]) -> Result<(), InitError> {
     let name = data.display().to_string();
     if identity::exists(data) {
         return Err(InitError::Exists(name));
     }
-    if names.iter().any(|name| name != LOCK && name != "lost+found") {
-        Err(InitError::NotEmpty(name))
-    } else {
-        Ok(())
+    match names.iter().all(|name| is_of_nobody(name)) {
+        true => Ok(()),
+        false => Err(InitError::NotEmpty(name)),
     }
+}
+
+/// A lock alone is what an attempt left behind that was refused, and a disk of its own begins with `lost+found`.
+fn is_of_nobody(name: &OsStr) -> bool {
+    name == LOCK || name == "lost+found"
 }
 
 fn random_bytes(data: &Path) -> Result<[u8; 32], InitError> {
@@ -306,6 +320,18 @@ mod tests {
         });
         assert_eq!(made.len(), 1);
         assert_eq!(Identity::load(&data).unwrap().node, made[0].node_id);
+    }
+
+    #[test]
+    fn a_preparation_that_fails_leaves_what_was_there_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+        let full = || Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        assert!(matches!(init_with(dir.path(), full), Err(InitError::Io { .. })));
+        let left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["lost+found"]);
+        init(dir.path()).unwrap();
     }
 
     #[test]

@@ -61,6 +61,30 @@ async fn a_directory_is_for_one_process_and_a_wiped_one_holds_no_node() {
     world.stop().await;
 }
 
+/// The node that began the cluster would begin it once more, alone, if it took an empty log for its first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_lost_its_log_does_not_start_not_even_the_one_that_began_the_cluster() {
+    let mut world = World::three().await;
+    for at in [0, 2] {
+        world.kill(at).await;
+        let (raft, aside) = (world.data(at).join("raft"), world.data(at).join("aside"));
+        std::fs::rename(&raft, &aside).unwrap();
+        for is_made in [false, true] {
+            if is_made {
+                std::fs::create_dir(&raft).unwrap();
+            }
+            let error = world.start_error(at).await;
+            assert!(error.contains(&format!("{} lacks all of its log", raft.display())), "{error}");
+            assert!(error.contains("cluster remove"), "{error}");
+        }
+        std::fs::remove_dir(&raft).unwrap();
+        std::fs::rename(&aside, &raft).unwrap();
+        world.restart(at).await;
+    }
+    world.assert_equal().await;
+    world.stop().await;
+}
+
 /// A directory into which the secrets of another node were copied, for all to read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_starts_with_secrets_of_its_own_alone_and_shuts_them() {

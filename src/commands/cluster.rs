@@ -7,7 +7,6 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
 use tandem_api::views::{ClusterKeyView, HashView, InvitationView, MemberView, StatusView};
@@ -54,12 +53,8 @@ pub(super) fn init(config: &Path, format: Format) -> anyhow::Result<()> {
 pub(crate) fn prepare(config: &Config, hash: [u8; 32]) -> anyhow::Result<String> {
     let todo = "a node that is prepared is started by `tandem node run`";
     nobody_listens(config)?;
-    let made = tandem_cluster::init(&config.data).map_err(|error| refused(error.to_string(), todo))?;
-    // After it: a second `init` that is refused must not put its token in the place of the first one's.
-    let kept = first_token::keep(config, hash);
-    kept.with_context(|| {
-        format!("remove {} and run it again: it has no operator's token", config.data.display())
-    })?;
+    let made = tandem_cluster::init_with(&config.data, || first_token::keep(config, hash));
+    let made = made.map_err(|error| refused(error.to_string(), todo))?;
     warn_of_copies(config, made.tells_copies);
     Ok(made.cluster_id.to_string())
 }

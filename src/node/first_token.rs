@@ -1,6 +1,6 @@
 //! The first operator's token: drawn offline by `cluster init`, known to the cluster once its first node runs.
 //!
-//! Between the two its SHA-256 lies beside the data directory; the token itself is on no disk of the node.
+//! Between the two its SHA-256 lies in the data directory, and goes with it; the token itself is on no disk of the node.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -8,7 +8,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tandem_cluster::Cluster;
 use tandem_state::{ClusterTime, Command, Principal, TokenRecord, TokenScope};
@@ -34,16 +33,13 @@ pub(crate) fn draw() -> anyhow::Result<(String, [u8; 32])> {
     Ok((secret, record.hash))
 }
 
-/// Lays the hash beside the data directory.
-pub(crate) fn keep(config: &Config, hash: [u8; 32]) -> anyhow::Result<()> {
-    let path = path(config);
-    let folder = path.parent().unwrap_or(config.folder());
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+/// Lays the hash into the data directory.
+pub(crate) fn keep(config: &Config, hash: [u8; 32]) -> std::io::Result<()> {
     let text = serde_json::to_string(&Kept { id: ID.to_owned(), sha256: hash })?;
     let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-    written.with_context(|| path.display().to_string())
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path(config))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// Tells the cluster of the token, if that hasn't been done; keeps trying until there is a quorum.
@@ -70,7 +66,5 @@ pub(crate) async fn hand_over(config: Config, cluster: Cluster) {
 }
 
 fn path(config: &Config) -> PathBuf {
-    let mut name = config.data.file_name().unwrap_or_default().to_owned();
-    name.push(".first-token.json");
-    config.data.with_file_name(name)
+    config.data.join("first-token.json")
 }

@@ -36,7 +36,7 @@ use crate::rpc::client::{Caller, Peers};
 use crate::rpc::handshake::{Client, Start, random_number};
 use crate::rpc::server::serve;
 use crate::secrets::{Secrets, SecretsError, was_removed};
-use crate::segment::SegmentError;
+use crate::segment::{SegmentError, Segments};
 use crate::shared::Shared;
 use crate::{abdicate, keys, leader, member, propose, renewal, rules};
 
@@ -76,7 +76,6 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     let identity = Identity::load(data)?;
     let secrets = Arc::new(Secrets::open(data, identity.cluster, identity.node)?);
     renewal::at_start(&secrets, config.timing.certificate)?;
-    let incarnation = raise_incarnation(data, &lock)?;
     let listen_error = |source| StartError::Listen { address: config.listen, source };
     let listener = bound(|| Listener::bind(config.listen)).await.map_err(listen_error)?;
     let address = listener.address().map_err(listen_error)?;
@@ -89,6 +88,8 @@ pub(crate) async fn start(config: NodeConfig) -> Result<Running, StartError> {
     let storage = Storage { disk, health: Arc::default() };
     let health = Arc::clone(&storage.health);
     let stores = open_stores(data, config.timing, storage).await?;
+    // After its log was made: of a node that ever ran there is one.
+    let incarnation = raise_incarnation(data, &lock)?;
     let record = record(&config, &identity, incarnation, address);
 
     let stop = watch::Sender::new(false);
@@ -237,8 +238,13 @@ async fn open_stores(data: &Path, timing: Timing, storage: Storage) -> Result<St
         let Storage { disk, health } = storage;
         let damaged = |e: SegmentError| StartError::from(e);
         let bytes = timing.segment_bytes;
+        let raft = data.join("raft");
+        if identity::has_run(&data) && !Segments::exist(&disk, &raft) {
+            let what = "all of its log, and this node has run before".to_owned();
+            return Err(damaged(SegmentError::Missing { path: raft, what }));
+        }
         Ok(Stores {
-            log: Log::open(&disk, &health, &data.join("raft"), bytes).map_err(damaged)?,
+            log: Log::open(&disk, &health, &raft, bytes).map_err(damaged)?,
             archive: ArchiveStore::open(&disk, &health, &data.join("archive"), bytes)
                 .map_err(|e| StartError::Damaged(e.to_string()))?,
             snapshots: SnapshotFiles::open(&disk, &data.join("snapshots")).map_err(damaged)?,
@@ -290,7 +296,7 @@ async fn start_raft(node: &Arc<Node>, stores: Stores) -> Result<Raft, StartError
         stop: node.stop.subscribe(),
     });
     let (shared, health) = (Arc::clone(&node.shared), Arc::clone(&node.health));
-    stores.snapshots.check_covers(stores.log.purged())?;
+    stores.snapshots.check_covers(stores.log.begins_after())?;
     let machine = Machine::open(stores.archive, stores.snapshots, shared, fetch, health)
         .map_err(|e| StartError::Damaged(e.to_string()))?;
     let config = raft_config(node.identity.cluster.to_string(), node.timing);

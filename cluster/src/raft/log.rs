@@ -82,9 +82,11 @@ impl Log {
         (term, index.last_log_id().map_or(0, |last| last.index))
     }
 
-    /// The last entry that it has no more; 0 when it has all.
-    pub(crate) fn purged(&self) -> u64 {
-        self.index().purged.map_or(0, |purged| purged.index)
+    /// The last entry before its first: up to there it has none. 0 when it has all.
+    pub(crate) fn begins_after(&self) -> u64 {
+        let index = self.index();
+        let purged = index.purged.map_or(0, |purged| purged.index);
+        index.first_index().map_or(purged, |first| first.saturating_sub(1))
     }
 
     /// Term and position of the last entry that is on disk; what an entry's term is, the vote is at least.

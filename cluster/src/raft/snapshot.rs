@@ -150,12 +150,12 @@ impl SnapshotFiles {
         Ok(Some(Snapshot { meta: file.meta()?, snapshot: file }))
     }
 
-    /// Whether the newest one holds what the log has no more: everything up to entry `purged`.
-    pub(crate) fn check_covers(&self, purged: u64) -> Result<(), SegmentError> {
-        if self.list()?.last().copied().unwrap_or_default() >= purged {
+    /// Whether the newest one holds what the log has not: everything up to entry `last`.
+    pub(crate) fn check_covers(&self, last: u64) -> Result<(), SegmentError> {
+        if self.list()?.last().copied().unwrap_or_default() >= last {
             return Ok(());
         }
-        let what = format!("the snapshot of entries 1 to {purged}, which the log has no more");
+        let what = format!("a snapshot of the entries up to {last}, and the log (raft/) begins after them");
         Err(SegmentError::Missing { path: self.directory.clone(), what })
     }
 
@@ -258,7 +258,10 @@ mod tests {
         files.check_covers(5).unwrap();
         let told = files.check_covers(6).unwrap_err().to_string();
         assert!(told.starts_with(&dir.path().display().to_string()), "{told}");
-        assert!(told.contains("the snapshot of entries 1 to 6") && told.contains("cluster remove"), "{told}");
+        assert!(
+            told.contains("a snapshot of the entries up to 6") && told.contains("cluster remove"),
+            "{told}"
+        );
     }
 
     #[test]

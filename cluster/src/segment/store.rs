@@ -69,6 +69,11 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
+    /// Whether a store was ever made in `directory`.
+    pub(crate) fn exist(disk: &Arc<dyn Disk>, directory: &Path) -> bool {
+        scan::list(&**disk, directory).is_ok_and(|firsts| !firsts.is_empty())
+    }
+
     /// Opens or makes the store in `directory`. With `all`, every record is visited and checked, else those of the last
     /// file; earlier files are then checked as they are read.
     pub(crate) fn open(

@@ -25,12 +25,14 @@ type Successors = BTreeMap<NodeId, usize>;
 const WAIT_MS: u64 = 60_000;
 
 impl State {
-    /// Moves what can be moved off a node that is lost since `at`; the rest ends as of then.
+    /// Moves what can be moved off a node that is lost since `at`; the rest ends as of then. When that is found too late, as
+    /// after a power cut of an hour, nothing is moved off a process that is known to be gone.
     pub(super) fn lose_calls(&mut self, step: &mut Step<'_>, node: NodeId, at: ClusterTime, is_proven: bool) {
         let mut heirs = self.heirs(node);
         let can_wait = self.lets_calls_wait() && heirs.is_empty();
+        let is_late = self.lets_calls_wait() && is_proven && is_late(at, step.now);
         for id in self.calls_of(|owner| owner == node) {
-            let is_movable = self.calls.get(&id).is_some_and(|call| self.is_movable(call));
+            let is_movable = !is_late && self.calls.get(&id).is_some_and(|call| self.is_movable(call));
             match self.least(&heirs, node).filter(|_| is_movable) {
                 Some(to) => {
                     *heirs.entry(to).or_default() += 1;
@@ -60,11 +62,11 @@ impl State {
             let lease = if owner == node.id { Some(former) } else { self.leases.get(&owner) };
             let lease = lease.copied().unwrap_or_default();
             let lost = lease.renewed.plus_ms(lease.lease_ms).min(step.now);
-            if step.now.since_ms(lost) <= WAIT_MS {
+            if is_late(lost, step.now) {
+                self.finish_call_at(step, id, Some(Cause::NodeLost), lost);
+            } else {
                 // Of a lease that was begun anew the former process is gone.
                 self.move_call(step, id, node.id, lease.last_renewal == 0);
-            } else {
-                self.finish_call_at(step, id, Some(Cause::NodeLost), lost);
             }
         }
     }
@@ -179,6 +181,10 @@ impl State {
         step.event(Some(call.tenant), EventKind::CallMoved(facts(&call), moved));
         self.put_call(call);
     }
+}
+
+fn is_late(lost: ClusterTime, now: ClusterTime) -> bool {
+    now.since_ms(lost) > WAIT_MS
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct Leg {
     /// Ways to the phone of a leg that was taken over; the first is in use.
     pub(super) ways: VecDeque<Way>,
     pub(super) refresh: Refresh,
+    /// How often in a row its phone said nothing at all to being told.
+    pub(super) unheard: u32,
     pub(super) dialog: Dialog,
     pub(super) stage: Stage,
     /// The INVITE of ours that opened it, kept for an answer that crosses our CANCEL.

@@ -40,6 +40,8 @@ pub(super) enum Refresh {
 /// The first wait before a phone is tried again, and the longest.
 const AGAIN_MS: u64 = 1_000;
 const AGAIN_MAX_MS: u64 = 30_000;
+/// After so many re-INVITEs in a row that nobody answered, each given 32 s, a phone on hold counts as gone.
+const UNHEARD_MAX: u32 = 3;
 /// A re-INVITE of ours waits so long for what the phone has open itself.
 const BUSY_MS: u64 = 250;
 /// And so long after a 200 that the phone may not have had.
@@ -117,7 +119,9 @@ impl Call {
 
     /// What a phone says to being told.
     pub(super) fn refresh_response(&mut self, now: Now, id: LegId, message: &Message) {
-        let Some(Refresh::Asked { tries, .. }) = self.leg(id).map(|leg| leg.refresh) else { return };
+        let Some(leg) = self.leg(id) else { return };
+        let Refresh::Asked { tries, .. } = leg.refresh else { return };
+        leg.unheard = 0;
         match message.status().unwrap_or(500) {
             0..=199 => {}
             200..=299 => self.refreshed(now, id, message),
@@ -146,8 +150,24 @@ impl Call {
         let Some(Refresh::Asked { tries, .. }) = self.leg(id).map(|leg| leg.refresh) else { return };
         if let Some(leg) = self.leg(id) {
             leg.turn_to_next_way();
+            leg.unheard = leg.unheard.saturating_add(1);
         }
         self.refresh_later(now, id, tries, None);
+        self.give_up_unheard(now);
+    }
+
+    /// On hold nobody misses media, so that a call whose phones both are gone would stand until the longest talk is over. The
+    /// phone whose turn was to come when the first knows is told now: no talk can be made worse by that.
+    fn give_up_unheard(&mut self, now: Now) {
+        let is_gone = |leg: &Leg| leg.refresh != Refresh::Done && leg.unheard >= UNHEARD_MAX;
+        if !self.is_held() || !self.legs_adrift().any(is_gone) {
+            return;
+        }
+        let mut legs = std::iter::once(&self.caller).chain(&self.callees);
+        if legs.all(|leg| leg.stage != Stage::Confirmed || is_gone(leg)) {
+            return self.finish(now, Cause::Unreachable);
+        }
+        self.others_are_due(now);
     }
 
     fn refresh_later(&mut self, now: Now, id: LegId, tries: u32, after_s: Option<u64>) {
@@ -194,6 +214,7 @@ impl Call {
         leg.ways.retain(|known| *known != way);
         leg.ways.push_front(way);
         leg.take_way();
+        leg.unheard = 0;
         leg.refresh = Refresh::Due { at_ms: now.steady_ms, tries: 0 };
         self.refresh_due(now);
     }
@@ -215,15 +236,20 @@ impl Call {
                 self.set_media();
             }
         }
+        self.others_are_due(now);
+        if !self.is_moving() {
+            self.checkpoint(None);
+        }
+    }
+
+    /// Who waited for its turn has it.
+    fn others_are_due(&mut self, now: Now) {
         for leg in std::iter::once(&mut self.caller).chain(&mut self.callees) {
             if leg.refresh == Refresh::Waiting {
                 leg.refresh = Refresh::Due { at_ms: now.steady_ms, tries: 0 };
             }
         }
         self.refresh_due(now);
-        if !self.is_moving() {
-            self.checkpoint(None);
-        }
     }
 
     /// The legs whose phones do not know yet where their call is.

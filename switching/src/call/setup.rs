@@ -228,6 +228,7 @@ pub(super) fn leg(
         next: Default::default(),
         ways: Default::default(),
         refresh: Default::default(),
+        unheard: 0,
         dialog,
         stage: Stage::Over,
         opened: None,

@@ -264,3 +264,42 @@ fn a_node_that_is_being_emptied_takes_a_call_rather_than_nobody() {
         assert_eq!(moves(&died(&mut state, 1)), expected);
     }
 }
+
+/// Node `id` as a new process, which renews at once.
+fn starts_anew(state: &mut State, now: u64, id: u64) -> Vec<Applied> {
+    let record = NodeRecord { incarnation: Incarnation(2), apply_version: 6, ..node(id) };
+    let commands = [(1, Command::NodeStarted { node: record }), (0, renew(2, 1))];
+    let proposed = commands.map(|(seq, command)| {
+        let mut proposal = propose(id, seq, command);
+        proposal.origin.incarnation = Incarnation(2);
+        run_at(state, now, proposal)
+    });
+    proposed.into()
+}
+
+#[test]
+fn after_a_long_power_cut_calls_end_when_their_nodes_were_lost_though_all_leases_stand_in_the_log() {
+    for (rules, late) in [(6, true), (6, false), (5, true)] {
+        let mut state = three_under(rules);
+        talking(&mut state, 1);
+        talking(&mut state, 2);
+        let lost = |node| {
+            let lease: LeaseRecord = state.leases[&NodeId(node)];
+            lease.renewed.plus_ms(lease.lease_ms)
+        };
+        let (first, second) = (lost(1), lost(2));
+        let now = first.max(second).0 + if late { 60_001 } else { 30_000 };
+        let applied: Vec<Applied> =
+            [1, 2].into_iter().flat_map(|id| starts_anew(&mut state, now, id)).collect();
+        let ended: Vec<_> = applied.iter().flat_map(cdrs).map(|cdr| (cdr.call, cdr.end)).collect();
+        let expected =
+            if rules == 6 && late { vec![(CallId(1), first), (CallId(2), second)] } else { vec![] };
+        assert_eq!(ended, expected);
+    }
+    // A node that only could not renew may have carried its calls all the time.
+    let mut state = three_under(6);
+    talking(&mut state, 1);
+    let lease = state.leases[&NodeId(1)];
+    let applied = run_at(&mut state, 3_600_000, propose(2, 0, expire(1, 1, lease.last_renewal)));
+    assert_eq!((moves(&applied).len(), cdrs(&applied).len()), (1, 0));
+}

@@ -85,6 +85,7 @@ named! {
     takeover_flow_node_dies,
     takeover_flow_node_dies_while_asked,
     takeover_held_call,
+    takeover_held_call_unheard,
     takeover_keeps_transport,
     takeover_never_worsens,
     takeover_route_set_order,
