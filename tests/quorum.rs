@@ -51,6 +51,10 @@ fn serves_again(demo: &Demo, node: u8) {
     eventually(SOON, "the node is ready again", || {
         demo.get(node, "/readyz").is_ok_and(|(status, _)| status == 200).then_some(())
     });
+    // What it did so far may have been under the last of the lease that it held before.
+    eventually(SOON, "its lease is renewed", || {
+        (demo.member(node, node)?["lease_ms"].as_u64()? > 1_300).then_some(())
+    });
     Talk::begin(demo, (node, node)).end();
 }
 
@@ -62,8 +66,10 @@ fn alone_and_back(demo: &Demo, node: u8) {
     others.iter().for_each(|other| demo.kill(*other));
     refuses_at_once(demo, node, &stranger, Instant::now());
     shows_no_quorum(demo, node);
-    talk.end();
+    // It speaks for the call until its lease is over, which may be in this moment, and again with the next one.
+    talk.caller.hang_up(&mut talk.out);
     others.iter().for_each(|other| demo.restart(*other));
+    talk.callee.ended(&talk.inc);
     serves_again(demo, node);
     let cdr = demo.cdr(&talk.caller.account, &talk.callee.account.number);
     assert_eq!(cdr["status"], "answered", "{cdr}");

@@ -107,7 +107,7 @@ impl Phone {
     #[track_caller]
     pub fn register(&mut self) -> Message {
         let response = self.register_as(&self.contact(), 600);
-        assert_eq!(response.status(), Some(200), "{}", response.start);
+        assert_eq!(response.status(), Some(200), "{response:?}");
         response
     }
 
