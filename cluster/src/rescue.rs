@@ -136,10 +136,12 @@ impl Rescue {
         let lock = DirectoryLock::take(data)?.ok_or_else(|| StartError::InUse(data.display().to_string()))?;
         let (identity, _) = Identity::read(data)?;
         let (disk, health) = (crate::disk::system(), Arc::default());
-        let mut log = Log::open(&disk, &health, &data.join("raft"), Timing::default().segment_bytes)?;
+        let mut log = Log::of_node(&disk, &health, data, Timing::default().segment_bytes)?;
         let damaged = |e: &dyn std::fmt::Display| StartError::Damaged(e.to_string());
         let (mut state, mut applied, mut membership) = (State::default(), None, Membership::default());
-        if let Some(found) = SnapshotFiles::open(&disk, &data.join("snapshots"))?.newest()? {
+        let snapshots = SnapshotFiles::open(&disk, &data.join("snapshots"))?;
+        snapshots.check_covers(log.begins_after())?;
+        if let Some(found) = snapshots.newest()? {
             state = found.snapshot.read()?.1;
             applied = found.meta.last_log_id;
             membership = found.meta.last_membership.membership().clone();

@@ -73,9 +73,14 @@ async fn a_node_that_lost_its_log_does_not_start_not_even_the_one_that_began_the
             if is_made {
                 std::fs::create_dir(&raft).unwrap();
             }
-            let error = world.start_error(at).await;
-            assert!(error.contains(&format!("{} lacks all of its log", raft.display())), "{error}");
-            assert!(error.contains("cluster remove"), "{error}");
+            let started = world.start_error(at).await;
+            let examined = tandem_cluster::examine(&world.data(at)).await.err().unwrap().to_string();
+            for error in [started, examined] {
+                assert!(error.contains(&format!("{} lacks all of its log", raft.display())), "{error}");
+                assert!(error.contains("cluster remove"), "{error}");
+            }
+            // Nobody made an empty one, which would be believed the next time.
+            assert!(std::fs::read_dir(&raft).map_or(0, Iterator::count) == 0);
         }
         std::fs::remove_dir(&raft).unwrap();
         std::fs::rename(&aside, &raft).unwrap();

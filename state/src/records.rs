@@ -71,6 +71,13 @@ pub struct LeaseRecord {
     pub lease_ms: u64,
 }
 
+impl LeaseRecord {
+    /// When it ends, or ended, if nobody renews it.
+    pub fn end(&self) -> ClusterTime {
+        self.renewed.plus_ms(self.lease_ms)
+    }
+}
+
 /// How far a node's disk was at its last renewal. A process of it that begins with less has lost what it had written: its
 /// data directory is an older copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -36,7 +36,7 @@ use crate::rpc::client::{Caller, Peers};
 use crate::rpc::handshake::{Client, Start, random_number};
 use crate::rpc::server::serve;
 use crate::secrets::{Secrets, SecretsError, was_removed};
-use crate::segment::{SegmentError, Segments};
+use crate::segment::SegmentError;
 use crate::shared::Shared;
 use crate::{abdicate, keys, leader, member, propose, renewal, rules};
 
@@ -238,13 +238,8 @@ async fn open_stores(data: &Path, timing: Timing, storage: Storage) -> Result<St
         let Storage { disk, health } = storage;
         let damaged = |e: SegmentError| StartError::from(e);
         let bytes = timing.segment_bytes;
-        let raft = data.join("raft");
-        if identity::has_run(&data) && !Segments::exist(&disk, &raft) {
-            let what = "all of its log, and this node has run before".to_owned();
-            return Err(damaged(SegmentError::Missing { path: raft, what }));
-        }
         Ok(Stores {
-            log: Log::open(&disk, &health, &raft, bytes).map_err(damaged)?,
+            log: Log::of_node(&disk, &health, &data, bytes).map_err(damaged)?,
             archive: ArchiveStore::open(&disk, &health, &data.join("archive"), bytes)
                 .map_err(|e| StartError::Damaged(e.to_string()))?,
             snapshots: SnapshotFiles::open(&disk, &data.join("snapshots")).map_err(damaged)?,

@@ -17,6 +17,7 @@ use super::log_io::{Ask, Head, LogIo, LogRecord};
 use super::{Entry, LogId, Types, Vote};
 use crate::disk::Disk;
 use crate::health::Health;
+use crate::identity;
 use crate::segment::{Location, Reader, SegmentError, Segments};
 use crate::thread;
 
@@ -44,6 +45,22 @@ enum ScannedRecord {
 const READ_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 impl Log {
+    /// Opens the log of the node in `data`, or makes it for one that never ran: an empty one in the place of what it had
+    /// acknowledged would let it begin anew.
+    pub(crate) fn of_node(
+        disk: &Arc<dyn Disk>,
+        health: &Arc<Health>,
+        data: &Path,
+        segment_bytes: u64,
+    ) -> Result<Log, SegmentError> {
+        let directory = data.join("raft");
+        if identity::has_run(data) && !Segments::exist(disk, &directory) {
+            let what = "all of its log, and this node has run before".to_owned();
+            return Err(SegmentError::Missing { path: directory, what });
+        }
+        Log::open(disk, health, &directory, segment_bytes)
+    }
+
     /// Opens or makes the log in `directory` and starts its thread.
     pub(crate) fn open(
         disk: &Arc<dyn Disk>,

@@ -106,15 +106,10 @@ impl State {
         if self.lease_of(node).stands {
             self.lease_ended(step, node, LeaseEnd::Restarted);
         }
-        let begun = match self.lets_calls_wait() {
-            // When the former process was lost is kept for the calls of it that wait.
-            true => {
-                let LeaseRecord { renewed, lease_ms, .. } = self.lease_of(node);
-                LeaseRecord { renewed, lease_ms, ..LeaseRecord::default() }
-            }
-            false => LeaseRecord::default(),
-        };
-        self.leases.insert(node, begun);
+        // When the former process was lost is kept, for the calls of it that wait.
+        let kept = if self.lets_calls_wait() { self.lease_of(node) } else { LeaseRecord::default() };
+        let LeaseRecord { renewed, lease_ms, .. } = kept;
+        self.leases.insert(node, LeaseRecord { renewed, lease_ms, ..LeaseRecord::default() });
         self.draining.remove(&node);
     }
 
@@ -134,7 +129,7 @@ impl State {
     /// When a node was lost, as the cluster knows it: at the end of its lease, however late that is found.
     pub(super) fn lost_at(&self, step: &Step<'_>, node: NodeId) -> ClusterTime {
         let lease = self.leases.get(&node).filter(|lease| lease.stands);
-        lease.map_or(step.now, |lease| lease.renewed.plus_ms(lease.lease_ms).min(step.now))
+        lease.map_or(step.now, |lease| lease.end().min(step.now))
     }
 
     fn lease_of(&self, node: NodeId) -> LeaseRecord {

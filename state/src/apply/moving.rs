@@ -61,7 +61,7 @@ impl State {
             let Some(owner) = self.calls.get(&id).map(|call| call.owner) else { continue };
             let lease = if owner == node.id { Some(former) } else { self.leases.get(&owner) };
             let lease = lease.copied().unwrap_or_default();
-            let lost = lease.renewed.plus_ms(lease.lease_ms).min(step.now);
+            let lost = lease.end().min(step.now);
             if is_late(lost, step.now) {
                 self.finish_call_at(step, id, Some(Cause::NodeLost), lost);
             } else {

@@ -207,7 +207,7 @@ fn all_lost(rules: u16) -> (State, ClusterTime) {
     let applied = run(&mut state, propose(3, 0, expire(2, 1, lease.last_renewal)));
     assert_eq!((applied.outcomes.as_slice(), moves(&applied)), (&[Ok(Reply::Done)][..], vec![]));
     assert_eq!(cdrs(&applied).len(), if rules < 6 { 2 } else { 0 });
-    (state, lease.renewed.plus_ms(lease.lease_ms))
+    (state, lease.end())
 }
 
 #[test]
@@ -283,10 +283,7 @@ fn after_a_long_power_cut_calls_end_when_their_nodes_were_lost_though_all_leases
         let mut state = three_under(rules);
         talking(&mut state, 1);
         talking(&mut state, 2);
-        let lost = |node| {
-            let lease: LeaseRecord = state.leases[&NodeId(node)];
-            lease.renewed.plus_ms(lease.lease_ms)
-        };
+        let lost = |node| state.leases[&NodeId(node)].end();
         let (first, second) = (lost(1), lost(2));
         let now = first.max(second).0 + if late { 60_001 } else { 30_000 };
         let applied: Vec<Applied> =
